@@ -1,0 +1,106 @@
+//! Ranges of bits in a slice of words: finding, setting, clearing, counting.
+//!
+//! All positions are bit numbers from the slice's start. Complexity: one step for each word touched.
+
+const BITS: usize = u64::BITS as usize;
+
+/// The bits of word `word` that lie in `[start, end)`.
+#[inline]
+const fn mask(word: usize, start: usize, end: usize) -> u64 {
+    let low = word * BITS;
+    let from = if start > low { start - low } else { 0 };
+    let to = if end < low + BITS { end - low } else { BITS };
+    if from >= to { 0 } else { (u64::MAX << from) & (u64::MAX >> (BITS - to)) }
+}
+
+fn words(start: usize, end: usize) -> core::ops::Range<usize> {
+    start / BITS..end.div_ceil(BITS)
+}
+
+/// Sets `[start, end)`.
+pub(crate) fn set(map: &mut [u64], start: usize, end: usize) {
+    for word in words(start, end) {
+        map[word] |= mask(word, start, end);
+    }
+}
+
+/// Clears `[start, end)`.
+pub(crate) fn clear(map: &mut [u64], start: usize, end: usize) {
+    for word in words(start, end) {
+        map[word] &= !mask(word, start, end);
+    }
+}
+
+/// How many of `[start, end)` are set.
+pub(crate) fn count(map: &[u64], start: usize, end: usize) -> usize {
+    words(start, end).map(|word| (map[word] & mask(word, start, end)).count_ones() as usize).sum()
+}
+
+/// The first set bit in `[start, end)`.
+pub(crate) fn first_set(map: &[u64], start: usize, end: usize) -> Option<usize> {
+    words(start, end).find_map(|word| {
+        let hits = map[word] & mask(word, start, end);
+        (hits != 0).then(|| word * BITS + hits.trailing_zeros() as usize)
+    })
+}
+
+/// The first clear bit in `[start, end)`.
+pub(crate) fn first_clear(map: &[u64], start: usize, end: usize) -> Option<usize> {
+    words(start, end).find_map(|word| {
+        let hits = !map[word] & mask(word, start, end);
+        (hits != 0).then(|| word * BITS + hits.trailing_zeros() as usize)
+    })
+}
+
+/// The last set bit in `[start, end)`.
+pub(crate) fn last_set(map: &[u64], start: usize, end: usize) -> Option<usize> {
+    words(start, end).rev().find_map(|word| {
+        let hits = map[word] & mask(word, start, end);
+        (hits != 0).then(|| word * BITS + BITS - 1 - hits.leading_zeros() as usize)
+    })
+}
+
+/// The first place in `[from, end)`, a multiple of `align`, where `len` bits in a row are clear.
+pub(crate) fn find_clear(map: &[u64], from: usize, end: usize, len: usize, align: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let start = first_clear(map, at, end)?.next_multiple_of(align);
+        if start + len > end {
+            return None;
+        }
+        match last_set(map, start, start + len) {
+            None => return Some(start),
+            Some(taken) => at = taken + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn agrees_with_one_bit_at_a_time(
+            map in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 5),
+            a in 0_usize..=320, b in 0_usize..=320, len in 1_usize..150, shift in 0_u32..8,
+        ) {
+            let (start, end) = (a.min(b), a.max(b));
+            let bits: Vec<bool> = (0..320).map(|i| map[i / 64] >> (i % 64) & 1 == 1).collect();
+            let range = || start..end;
+            prop_assert_eq!(count(&map, start, end), range().filter(|i| bits[*i]).count());
+            prop_assert_eq!(first_set(&map, start, end), range().find(|i| bits[*i]));
+            prop_assert_eq!(last_set(&map, start, end), range().rev().find(|i| bits[*i]));
+            prop_assert_eq!(first_clear(&map, start, end), range().find(|i| !bits[*i]));
+            let align = 1_usize << shift;
+            let naive = range().find(|i| i % align == 0 && i + len <= end && bits[*i..i + len].iter().all(|bit| !bit));
+            prop_assert_eq!(find_clear(&map, start, end, len, align), naive);
+            let mut changed = map.clone();
+            set(&mut changed, start, end);
+            prop_assert!((0..320).all(|i| (changed[i / 64] >> (i % 64) & 1 == 1) == (bits[i] || range().contains(&i))));
+            clear(&mut changed, start, end);
+            prop_assert!((0..320).all(|i| (changed[i / 64] >> (i % 64) & 1 == 1) == (bits[i] && !range().contains(&i))));
+        }
+    }
+}

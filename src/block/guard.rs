@@ -1,0 +1,63 @@
+//! Debug builds know of every block whether somebody holds it: a block given back twice, or to the wrong pool, is
+//! said so at once.
+
+use core::ptr::NonNull;
+
+use super::region::RegionRef;
+use super::run::describe;
+use crate::primitive::{AtomicU64, Ordering};
+
+/// What a block should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected {
+    pub(crate) size: usize,
+    pub(crate) owner: usize,
+}
+
+/// What is wrong with a block that was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Twice,
+    Foreign { size: usize },
+    Inside { offset: usize },
+}
+
+impl Fault {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Twice => "millpond: a block was given back twice",
+            Self::Foreign { .. } => "millpond: a block was given back to a pool or size that it does not come from",
+            Self::Inside { .. } => "millpond: a pointer into the middle of a block was given back",
+        }
+    }
+}
+
+fn held(block: NonNull<u8>) -> (&'static AtomicU64, u64) {
+    let (word, bit) = RegionRef::of(block).held_bit(block);
+    // SAFETY: the word is in the header of a mapped region, is only ever used as an atomic, and outlives the call.
+    (unsafe { AtomicU64::from_ptr(word.as_ptr()) }, bit)
+}
+
+/// The block goes to a user.
+pub(crate) fn hand_out(block: NonNull<u8>) {
+    let (word, bit) = held(block);
+    // Relaxed: the bit is read by whoever has the block, and the block's own hand-over orders it.
+    let before = word.fetch_or(bit, Ordering::Relaxed);
+    assert_eq!(before & bit, 0, "a block was handed out twice");
+}
+
+/// The block comes back.
+pub(crate) fn take_back(block: NonNull<u8>, expected: Expected) -> Result<(), Fault> {
+    let (size, owner, offset) = describe(block);
+    if owner != expected.owner || size != expected.size {
+        return Err(Fault::Foreign { size });
+    }
+    if !offset.is_multiple_of(size) {
+        return Err(Fault::Inside { offset: offset % size });
+    }
+    let (word, bit) = held(block);
+    if word.fetch_and(!bit, Ordering::Relaxed) & bit == 0 {
+        return Err(Fault::Twice);
+    }
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! Which quanta of one region are in use, and which free ones the system could have back. Pure bookkeeping: no
+//! pointer, no system call.
+//!
+//! Invariants (checked in debug builds and by the tests):
+//! - Q1: a quantum is dirty only while it is free; a dirty one may hold old bytes, any other free one reads as zero.
+//! - Q2: aged implies dirty.
+//! - Q3: `dirty_count` is the number of dirty bits, `used_count` that of used bits below `end`.
+//! - Q4: below `hints[k]` no 2^k quanta in a row are free; below `slot_hint` no whole slot is.
+
+use super::{HUGE_PAGE, QUANTUM, REGION, SLOT, bitmap};
+
+/// Quanta in a region.
+pub(crate) const QUANTA: usize = REGION / QUANTUM;
+const WORDS: usize = QUANTA / 64;
+/// Quanta in a slot.
+pub(crate) const PER_SLOT: usize = SLOT / QUANTUM;
+/// Quanta in a huge page.
+const PER_HUGE: usize = HUGE_PAGE / QUANTUM;
+const HINTS: usize = QUANTA.ilog2() as usize + 1;
+
+/// Which free memory to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Victims {
+    /// All that is dirty, huge pages split where they must be.
+    All,
+    /// What fills whole huge pages, or lies on small ones, whatever its age.
+    Surplus,
+    /// What has been dirty since the last tick; huge pages are split when half of one is.
+    Aged,
+}
+
+/// A range of quanta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+impl Extent {
+    const fn end(self) -> usize {
+        self.start + self.len
+    }
+}
+
+/// The bookkeeping of one region. All-zero bytes are a region with every quantum free and clean and `end` 0.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Quanta {
+    used: [u64; WORDS],
+    dirty: [u64; WORDS],
+    aged: [u64; WORDS],
+    hints: [u32; HINTS],
+    slot_hint: u32,
+    end: u32,
+    used_count: u32,
+    dirty_count: u32,
+    /// Quanta from here on lie on huge pages; 0 if none do.
+    huge_from: u32,
+    /// The end of the highest extent ever taken: beyond it nothing was touched.
+    top: u32,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "positions are at most QUANTA, 16384")]
+impl Quanta {
+    #[cfg(test)]
+    fn new(end: usize) -> Box<Self> {
+        let mut quanta = Box::new(Self {
+            used: [0; WORDS],
+            dirty: [0; WORDS],
+            aged: [0; WORDS],
+            hints: [0; HINTS],
+            slot_hint: 0,
+            end: 0,
+            used_count: 0,
+            dirty_count: 0,
+            huge_from: 0,
+            top: 0,
+        });
+        quanta.open(0, end);
+        quanta
+    }
+
+    /// Opens zeroed bookkeeping for a region of `end` quanta, of which the first `header` hold the bookkeeping.
+    pub(crate) fn open(&mut self, header: usize, end: usize) {
+        self.end = end as u32;
+        self.top = header as u32;
+        self.used_count = header as u32;
+        bitmap::set(&mut self.used, 0, header);
+        bitmap::set(&mut self.used, end, QUANTA);
+    }
+
+    pub(crate) fn end(&self) -> usize {
+        self.end as usize
+    }
+
+    pub(crate) fn top(&self) -> usize {
+        self.top as usize
+    }
+
+    pub(crate) fn used_count(&self) -> usize {
+        self.used_count as usize
+    }
+
+    pub(crate) fn dirty_count(&self) -> usize {
+        self.dirty_count as usize
+    }
+
+    /// Where huge pages begin, if any do.
+    pub(crate) fn huge_from(&self) -> Option<usize> {
+        (self.huge_from != 0).then_some(self.huge_from as usize)
+    }
+
+    pub(crate) fn set_huge_from(&mut self, start: usize) {
+        self.huge_from = start as u32;
+    }
+
+    /// Takes the lowest `len` free quanta in a row that start at a multiple of `align` (a power of two). Whether the
+    /// memory reads as zero comes with it.
+    pub(crate) fn take(&mut self, len: usize, align: usize) -> Option<(Extent, bool)> {
+        let slots = align == PER_SLOT && len.is_multiple_of(PER_SLOT);
+        let bucket = len.ilog2() as usize;
+        let from = if slots { self.slot_hint.max(self.hints[bucket]) } else { self.hints[bucket] } as usize;
+        let found = bitmap::find_clear(&self.used, from, self.end as usize, len, align);
+        let learnt = found.unwrap_or(self.end as usize) as u32;
+        // Q4: nothing below the place found has 2^bucket in a row (whole slot) if that was just what was looked for.
+        if align == 1 && len.is_power_of_two() {
+            self.hints[bucket] = learnt;
+        }
+        if slots && len == PER_SLOT {
+            self.slot_hint = learnt;
+        }
+        let extent = Extent { start: found?, len };
+        Some((extent, self.occupy(extent)))
+    }
+
+    /// Takes the quanta right behind `end_of`, if they are free; whether they read as zero.
+    pub(crate) fn extend(&mut self, end_of: usize, len: usize) -> Option<bool> {
+        if end_of + len > self.end as usize || bitmap::first_set(&self.used, end_of, end_of + len).is_some() {
+            return None;
+        }
+        Some(self.occupy(Extent { start: end_of, len }))
+    }
+
+    fn occupy(&mut self, extent: Extent) -> bool {
+        let dirty = bitmap::count(&self.dirty, extent.start, extent.end());
+        bitmap::set(&mut self.used, extent.start, extent.end());
+        if dirty > 0 {
+            bitmap::clear(&mut self.dirty, extent.start, extent.end());
+            bitmap::clear(&mut self.aged, extent.start, extent.end());
+            self.dirty_count -= dirty as u32;
+        }
+        self.used_count += extent.len as u32;
+        self.top = self.top.max(extent.end() as u32);
+        dirty == 0
+    }
+
+    /// Gives quanta back, as dirty ones.
+    pub(crate) fn give(&mut self, extent: Extent) {
+        self.give_as(extent, true);
+    }
+
+    /// Gives quanta back of which the system has the memory already.
+    pub(crate) fn give_clean(&mut self, extent: Extent) {
+        self.give_as(extent, false);
+    }
+
+    fn give_as(&mut self, extent: Extent, dirty: bool) {
+        debug_assert_eq!(bitmap::count(&self.used, extent.start, extent.end()), extent.len, "Q3: {extent:?} was free");
+        bitmap::clear(&mut self.used, extent.start, extent.end());
+        self.used_count -= extent.len as u32;
+        if dirty {
+            bitmap::set(&mut self.dirty, extent.start, extent.end());
+            self.dirty_count += extent.len as u32;
+        }
+        // Q4: the free quanta in a row that this one now belongs to start here.
+        let start = bitmap::last_set(&self.used, 0, extent.start).map_or(0, |taken| taken + 1) as u32;
+        for hint in &mut self.hints {
+            *hint = start.min(*hint);
+        }
+        self.slot_hint = start.min(self.slot_hint);
+    }
+
+    /// The next free range from `from` on that `which` allows to be given back, in multiples of `page` quanta. It is
+    /// taken out of circulation: [`give_clean`](Self::give_clean) it when the system has the memory, or
+    /// [`give`](Self::give) it back if it refused.
+    pub(crate) fn take_victim(&mut self, from: usize, page: usize, which: Victims) -> Option<Extent> {
+        let mut at = from;
+        while at < self.end as usize && self.dirty_count > 0 {
+            let huge_start = at / PER_HUGE * PER_HUGE;
+            let huge_end = (huge_start + PER_HUGE).min(self.end as usize);
+            if let Some(extent) = self.victim_within(huge_start, at, huge_end, page, which) {
+                self.occupy(extent);
+                return Some(extent);
+            }
+            at = huge_end;
+        }
+        None
+    }
+
+    /// A victim inside one huge page's worth of quanta.
+    fn victim_within(&self, low: usize, at: usize, end: usize, page: usize, which: Victims) -> Option<Extent> {
+        let candidates = if which == Victims::Aged { &self.aged } else { &self.dirty };
+        let count = bitmap::count(candidates, low, end);
+        if count == 0 {
+            return None;
+        }
+        let on_huge_page = self.huge_from != 0 && low >= self.huge_from as usize;
+        if end - low == PER_HUGE && bitmap::first_set(&self.used, low, end).is_none() {
+            // Wholly free. Young dirt in it means that it's in use now and then.
+            let young = which == Victims::Aged && count < bitmap::count(&self.dirty, low, end);
+            return (!young && at == low).then_some(Extent { start: low, len: PER_HUGE });
+        }
+        if on_huge_page && (which == Victims::Surplus || (which == Victims::Aged && count < PER_HUGE / 2)) {
+            return None;
+        }
+        let mut from = at;
+        loop {
+            let start = bitmap::first_set(candidates, from, end)?;
+            let stop = bitmap::first_clear(candidates, start, end).unwrap_or(end);
+            let (first, last) = (start.next_multiple_of(page), stop / page * page);
+            if first < last {
+                return Some(Extent { start: first, len: last - first });
+            }
+            from = stop;
+        }
+    }
+
+    /// A tick has passed: what is dirty now is aged.
+    pub(crate) fn age(&mut self) {
+        if self.dirty_count > 0 {
+            self.aged = self.dirty;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(quanta: &Quanta) {
+        for word in 0..WORDS {
+            assert_eq!(quanta.dirty[word] & quanta.used[word], 0, "Q1");
+            assert_eq!(quanta.aged[word] & !quanta.dirty[word], 0, "Q2");
+        }
+        assert_eq!(quanta.dirty_count(), bitmap::count(&quanta.dirty, 0, QUANTA), "Q3");
+        assert_eq!(quanta.used_count(), bitmap::count(&quanta.used, 0, quanta.end()), "Q3");
+        for (bucket, hint) in quanta.hints.iter().enumerate() {
+            let found = bitmap::find_clear(&quanta.used, 0, quanta.end(), 1 << bucket, 1);
+            assert!(found.is_none_or(|place| place >= *hint as usize), "Q4: {found:?} below hint {hint} of 2^{bucket}");
+        }
+        let slot = bitmap::find_clear(&quanta.used, 0, quanta.end(), PER_SLOT, PER_SLOT);
+        assert!(slot.is_none_or(|place| place >= quanta.slot_hint as usize), "Q4: slot {slot:?}");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Take { len: usize, align_shift: u32 },
+        Give { which: usize },
+        Extend { which: usize, len: usize },
+        Purge { which: Victims, granted: bool },
+        Age,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (1_usize..900, prop_oneof![Just(0_u32), Just(4), 0_u32..10])
+                .prop_map(|(len, align_shift)| Op::Take { len, align_shift }),
+            3 => Just(Op::Take { len: PER_SLOT, align_shift: 4 }),
+            5 => any::<usize>().prop_map(|which| Op::Give { which }),
+            2 => (any::<usize>(), 1_usize..100).prop_map(|(which, len)| Op::Extend { which, len }),
+            1 => (prop_oneof![Just(Victims::All), Just(Victims::Surplus), Just(Victims::Aged)], any::<bool>())
+                .prop_map(|(which, granted)| Op::Purge { which, granted }),
+            1 => Just(Op::Age),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_quantum_is_handed_out_twice_and_zero_means_zero(
+            ops in prop::collection::vec(op(), 1..150), end in 2_000_usize..=QUANTA, huge in any::<bool>(),
+        ) {
+            let mut quanta = Quanta::new(end);
+            if huge { quanta.set_huge_from(PER_HUGE) }
+            let mut live: Vec<Extent> = Vec::new();
+            // What a region's memory would hold: false reads as zero.
+            let mut written = vec![false; end];
+            let mut owner = vec![false; end];
+            let mut claim = |owner: &mut Vec<bool>, written: &mut Vec<bool>, extent: Extent, zeroed: bool| {
+                for i in extent.start..extent.end() {
+                    assert!(!owner[i], "handed out twice");
+                    assert!(!zeroed || !written[i], "said to be zero and is not");
+                    (owner[i], written[i]) = (true, true);
+                }
+            };
+            for op in ops {
+                match op {
+                    Op::Take { len, align_shift } => {
+                        let naive = bitmap::find_clear(&quanta.used, 0, end, len, 1 << align_shift);
+                        let got = quanta.take(len, 1 << align_shift);
+                        prop_assert_eq!(got.map(|(extent, _)| extent.start), naive, "lowest place first");
+                        if let Some((extent, zeroed)) = got {
+                            claim(&mut owner, &mut written, extent, zeroed);
+                            live.push(extent);
+                        }
+                    }
+                    Op::Give { which } if !live.is_empty() => {
+                        let extent = live.swap_remove(which % live.len());
+                        owner[extent.start..extent.end()].fill(false);
+                        quanta.give(extent);
+                    }
+                    Op::Extend { which, len } if !live.is_empty() => {
+                        let index = which % live.len();
+                        let tail = Extent { start: live[index].end(), len };
+                        if let Some(zeroed) = quanta.extend(tail.start, len) {
+                            claim(&mut owner, &mut written, tail, zeroed);
+                            live[index].len += len;
+                        }
+                    }
+                    Op::Purge { which, granted } => {
+                        let mut from = 0;
+                        while let Some(extent) = quanta.take_victim(from, 1, which) {
+                            prop_assert!(!owner[extent.start..extent.end()].contains(&true), "purged what is in use");
+                            from = extent.end();
+                            if granted {
+                                written[extent.start..extent.end()].fill(false);
+                                quanta.give_clean(extent);
+                            } else {
+                                quanta.give(extent);
+                            }
+                        }
+                        if which == Victims::All && granted {
+                            prop_assert_eq!(quanta.dirty_count(), 0);
+                        }
+                    }
+                    Op::Age => quanta.age(),
+                    _ => {}
+                }
+                check(&quanta);
+            }
+        }
+    }
+
+    #[test]
+    fn a_huge_page_is_not_split_for_a_surplus() {
+        let mut quanta = Quanta::new(QUANTA);
+        quanta.set_huge_from(PER_HUGE);
+        let (all, _) = quanta.take(4 * PER_HUGE, 1).unwrap();
+        quanta.give(Extent { start: all.start + PER_HUGE + 1, len: 2 * PER_HUGE });
+        let victim = quanta.take_victim(0, 1, Victims::Surplus).unwrap();
+        assert_eq!(victim, Extent { start: 2 * PER_HUGE, len: PER_HUGE });
+        assert_eq!(quanta.take_victim(victim.end(), 1, Victims::Surplus), None);
+        assert!(quanta.take_victim(victim.end(), 1, Victims::All).is_none_or(|rest| rest.len < PER_HUGE));
+    }
+
+    #[test]
+    fn only_whole_system_pages_are_given_back() {
+        let mut quanta = Quanta::new(QUANTA);
+        let (all, _) = quanta.take(64, 1).unwrap();
+        quanta.give(Extent { start: all.start + 3, len: 40 });
+        assert_eq!(quanta.take_victim(0, 16, Victims::All), Some(Extent { start: 16, len: 16 }));
+    }
+}

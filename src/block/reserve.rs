@@ -1,0 +1,469 @@
+//! The reserve: all address space got from the system, and the decision when memory goes back.
+//!
+//! One lock guards the bookkeeping of all regions; no system call that takes long is made under it. A thread that
+//! holds a depot's lock may take this one, never the other way round.
+
+use core::ptr::NonNull;
+use core::time::Duration;
+
+use super::quanta::{Extent, Victims};
+use super::region::{HEADER_BYTES, RegionRef};
+use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
+use crate::os::{self, Huge, Lock, LockGuard};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+
+/// The process's reserve: everything in Millpond gets its memory here.
+pub(crate) static RESERVE: Reserve = Reserve::new();
+
+/// What to do about the system's huge pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// Tell the system never to use them for Millpond's memory.
+    Off,
+    /// Tell the system nothing: its own setting decides.
+    Neutral,
+    /// Small heaps on small pages; a heap of more than a few MiB grows by whole huge pages (the default).
+    #[default]
+    Growing,
+}
+
+/// What can be set of the reserve.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) huge: HugePages,
+    /// Used bytes from which on new memory lies on huge pages.
+    pub(crate) huge_after: usize,
+    /// Bytes that may be in use at once, mappings of their own included.
+    pub(crate) limit: usize,
+    /// Free bytes that may wait for the tick at least.
+    pub(crate) surplus: usize,
+    /// What stays free for one tick goes back at the next; zero stops it.
+    pub(crate) tick: Duration,
+}
+
+/// Figures of the reserve, in bytes where not said otherwise.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Figures {
+    /// Address space.
+    pub(crate) reserved: usize,
+    /// In use or free but not given back.
+    pub(crate) committed: usize,
+    pub(crate) used: usize,
+    pub(crate) direct: usize,
+    pub(crate) peak: usize,
+    /// Given back to the system, ever.
+    pub(crate) returned: u64,
+    pub(crate) regions: usize,
+    /// Calls that gave memory back, ever.
+    pub(crate) purges: u64,
+    pub(crate) refusals: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Oldest first: allocation fills old regions before new ones, so that new ones can empty.
+    regions: Option<RegionRef>,
+    figures: Figures,
+    dirty: usize,
+    /// After a search that found too little: no other before this many bytes are dirty.
+    patience: usize,
+    settings: Settings,
+}
+
+// SAFETY: the regions are reachable from here alone; whoever has the state may use them from any thread.
+unsafe impl Send for State {}
+
+/// Regions and mappings. Tests make their own.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    state: Lock<State>,
+    /// The next tick, in milliseconds of the coarse clock. Relaxed: whoever is early or late by one does no harm.
+    due: AtomicU64,
+}
+
+impl Reserve {
+    pub(crate) const fn new() -> Self {
+        let settings = Settings {
+            huge: HugePages::Growing,
+            huge_after: 4 * 1024 * 1024,
+            limit: isize::MAX as usize,
+            surplus: 8 * 1024 * 1024,
+            tick: Duration::from_millis(100),
+        };
+        let figures = Figures {
+            reserved: 0,
+            committed: 0,
+            used: 0,
+            direct: 0,
+            peak: 0,
+            returned: 0,
+            regions: 0,
+            purges: 0,
+            refusals: 0,
+        };
+        Self { state: Lock::new(State { regions: None, figures, dirty: 0, patience: 0, settings }), due: AtomicU64::new(0) }
+    }
+
+    /// `bytes` (rounded up to quanta) at a multiple of `align`, and whether they read as zero. At most
+    /// [`LARGEST_IN_REGION`] of both.
+    pub(crate) fn alloc(&self, bytes: usize, align: usize) -> Option<(NonNull<u8>, bool)> {
+        debug_assert!(bytes <= LARGEST_IN_REGION + super::SLOT && align <= LARGEST_IN_REGION);
+        let quanta = bytes.div_ceil(QUANTUM);
+        let mut state = self.state.lock();
+        if !state.allows(quanta * QUANTUM) {
+            return None;
+        }
+        let got = state.find(quanta, align).or_else(|| {
+            state.add_region(quanta + align / QUANTUM)?;
+            state.find(quanta, align)
+        });
+        if got.is_none() {
+            state.figures.refusals += 1;
+        }
+        got
+    }
+
+    /// Takes back what [`alloc`](Self::alloc) gave.
+    pub(crate) fn free(&self, at: NonNull<u8>, bytes: usize) {
+        let mut state = self.state.lock();
+        let mut region = RegionRef::of(at);
+        let extent = Extent { start: region.quantum_of(at), len: bytes.div_ceil(QUANTUM) };
+        // SAFETY: the lock is held; the region is mapped since a part of it was in use.
+        unsafe { region.quanta() }.give(extent);
+        let bytes = extent.len * QUANTUM;
+        state.figures.used -= bytes;
+        state.dirty += bytes;
+        let bound = state.dirty_bound();
+        if state.dirty > bound.max(state.patience) {
+            self.give_back(state, Victims::Surplus, bound - bound / 4);
+        }
+    }
+
+    /// Makes a piece from [`alloc`](Self::alloc) longer where it is; whether the new part reads as zero.
+    pub(crate) fn grow(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<bool> {
+        let (old, new) = (old.div_ceil(QUANTUM), new.div_ceil(QUANTUM));
+        if old == new {
+            return Some(false);
+        }
+        let mut state = self.state.lock();
+        if !state.allows((new - old) * QUANTUM) {
+            return None;
+        }
+        let mut region = RegionRef::of(at);
+        let end = region.quantum_of(at) + old;
+        // SAFETY: the lock is held; the region is mapped since a part of it is in use.
+        let quanta = unsafe { region.quanta() };
+        let dirty = quanta.dirty_count();
+        let zeroed = quanta.extend(end, new - old)?;
+        let reused = dirty - quanta.dirty_count();
+        state.took((new - old) * QUANTUM, reused * QUANTUM);
+        Some(zeroed)
+    }
+
+    /// A mapping of its own for what is too large or too aligned for a region. Reads as zero.
+    pub(crate) fn map(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let len = round_to_pages(bytes)?;
+        let huge = {
+            let mut state = self.state.lock();
+            if !state.allows(len) {
+                return None;
+            }
+            // Counted before it is mapped, so that two threads cannot pass a limit together.
+            state.map_counted(len);
+            state.settings.huge
+        };
+        let got = os::map(len, align.max(os::page_size()));
+        match got {
+            Some(at) if huge == HugePages::Growing && len >= 2 * HUGE_PAGE => os::advise_huge(at, len, Huge::Whole),
+            Some(at) if huge == HugePages::Off => os::advise_huge(at, len, Huge::Never),
+            Some(_) => {}
+            None => self.state.lock().map_failed(len),
+        }
+        got
+    }
+
+    /// Ends a mapping made by [`map`](Self::map).
+    ///
+    /// # Safety
+    /// `at` and `bytes` are of a live mapping from `map` or `remap`, which nobody uses any more.
+    pub(crate) unsafe fn unmap(&self, at: NonNull<u8>, bytes: usize) {
+        let Some(len) = round_to_pages(bytes) else { return };
+        // SAFETY: the caller's duty.
+        unsafe { os::unmap(at, len) };
+        let mut state = self.state.lock();
+        state.figures.direct -= len;
+        state.figures.reserved -= len;
+        state.figures.returned += len as u64;
+    }
+
+    /// Changes the length of a mapping, moving pages instead of copying bytes.
+    ///
+    /// # Safety
+    /// As for [`unmap`](Self::unmap); on success the old address is nobody's.
+    pub(crate) unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
+        let (old, new) = (round_to_pages(old)?, round_to_pages(new)?);
+        if old == new {
+            return Some(at);
+        }
+        {
+            let mut state = self.state.lock();
+            if new > old && !state.allows(new - old) {
+                return None;
+            }
+            state.map_counted(new.saturating_sub(old));
+        }
+        // SAFETY: the caller's duty.
+        let got = unsafe { os::remap(at, old, new) };
+        let mut state = self.state.lock();
+        match got {
+            None => state.map_failed(new.saturating_sub(old)),
+            Some(_) => {
+                let shrunk = old.saturating_sub(new);
+                state.figures.direct -= shrunk;
+                state.figures.reserved -= shrunk;
+                state.figures.returned += shrunk as u64;
+            }
+        }
+        got
+    }
+
+    /// Gives all free memory back to the system; returns the bytes.
+    pub(crate) fn purge(&self) -> usize {
+        self.give_back(self.state.lock(), Victims::All, 0)
+    }
+
+    /// Called now and then by whoever is on a slow path, with the time: gives back what has been free for a whole
+    /// tick. True for the one caller of each tick.
+    pub(crate) fn tick(&self, now: u64) -> bool {
+        if now < self.due.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let period = u64::try_from(state.settings.tick.as_millis()).unwrap_or(u64::MAX);
+        let first = self.due.swap(now.saturating_add(period.max(1)), Ordering::Relaxed) == 0;
+        state.patience = 0;
+        if period > 0 && !first && state.dirty > 0 {
+            self.give_back(state, Victims::Aged, 0);
+            self.state.lock().age();
+        }
+        period > 0
+    }
+
+    /// Gives victims back until no more than `target` bytes are dirty. The lock is open while the system works: a
+    /// victim is marked as used meanwhile, which also keeps its region mapped.
+    fn give_back<'a>(&'a self, mut state: LockGuard<'a, State>, which: Victims, target: usize) -> usize {
+        let page = os::page_size().div_ceil(QUANTUM);
+        let mut returned = 0;
+        let mut at = state.regions;
+        while let Some(mut region) = at {
+            let mut from = 0;
+            while state.dirty > target {
+                // SAFETY: the lock is held, and the region is on the list: it was when the lock was last taken.
+                let quanta = unsafe { region.quanta() };
+                let before = quanta.dirty_count();
+                let Some(victim) = quanta.take_victim(from, page, which) else { break };
+                state.dirty -= (before - quanta.dirty_count()) * QUANTUM;
+                from = victim.start + victim.len;
+                let bytes = victim.len * QUANTUM;
+                drop(state);
+                // SAFETY: the victim was free and is marked as used, so nobody else has it.
+                let granted = unsafe { os::purge(region.quantum(victim.start), bytes) };
+                state = self.state.lock();
+                // SAFETY: the lock is held, and the region is still mapped: a part of it was in use.
+                let quanta = unsafe { region.quanta() };
+                if granted {
+                    quanta.give_clean(victim);
+                    returned += bytes;
+                } else {
+                    quanta.give(victim);
+                    state.dirty += bytes;
+                    break;
+                }
+            }
+            // SAFETY: the lock is held and was held since the region was last used.
+            at = unsafe { region.next() };
+        }
+        // What is left lies on huge pages in use: don't look again for every free.
+        state.patience = if state.dirty > target { state.dirty + state.dirty / 8 } else { 0 };
+        if returned > 0 {
+            state.figures.purges += 1;
+            state.figures.returned += returned as u64;
+        }
+        let mut unused = state.take_unused();
+        drop(state);
+        while let Some(region) = unused {
+            // SAFETY: off the reserve's list, so it's ours alone.
+            unused = unsafe { region.next() };
+            // SAFETY: nothing in it is used.
+            unsafe { region.unmap() };
+        }
+        returned
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let state = self.state.lock();
+        let mut figures = state.figures;
+        figures.committed = figures.used + figures.direct + state.dirty + figures.regions * HEADER_BYTES;
+        figures
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.state.lock().settings
+    }
+
+    pub(crate) fn configure(&self, settings: Settings) {
+        self.state.lock().settings = settings;
+        self.due.store(0, Ordering::Relaxed);
+    }
+
+}
+
+/// Has the process's reserve follow forks. Called before anything else registers for them: what registers first is
+/// locked last, as the order of locks demands.
+pub(crate) fn follow_forks() {
+    extern "C" fn prepare() {
+        RESERVE.state.acquire();
+    }
+    extern "C" fn after() {
+        // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
+        unsafe { RESERVE.state.release() }
+    }
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    if !ONCE.swap(true, Ordering::Relaxed) {
+        os::at_fork(prepare, after, after);
+    }
+}
+
+impl State {
+    fn allows(&mut self, more: usize) -> bool {
+        let within = self.figures.used.saturating_add(self.figures.direct).saturating_add(more) <= self.settings.limit;
+        self.figures.refusals += u64::from(!within);
+        within
+    }
+
+    /// Free bytes that may wait for the tick: an eighth of what is in use, and never less than the setting.
+    fn dirty_bound(&self) -> usize {
+        self.settings.surplus.max((self.figures.used + self.figures.direct) / 8)
+    }
+
+    fn find(&mut self, quanta: usize, align: usize) -> Option<(NonNull<u8>, bool)> {
+        let mut at = self.regions;
+        while let Some(mut region) = at {
+            // SAFETY: the reserve's lock is held by whoever has the state; the region is on its list.
+            let book = unsafe { region.quanta() };
+            let dirty = book.dirty_count();
+            if let Some((extent, zeroed)) = book.take(quanta, (align / QUANTUM).max(1)) {
+                let reused = dirty - book.dirty_count();
+                self.took(quanta * QUANTUM, reused * QUANTUM);
+                self.choose_pages(region, extent);
+                return Some((region.quantum(extent.start), zeroed));
+            }
+            // SAFETY: as above.
+            at = unsafe { region.next() };
+        }
+        None
+    }
+
+    fn took(&mut self, bytes: usize, reused: usize) {
+        self.figures.used += bytes;
+        self.dirty -= reused;
+        self.figures.peak = self.figures.peak.max(self.figures.used + self.figures.direct);
+    }
+
+    fn map_counted(&mut self, more: usize) {
+        self.figures.direct += more;
+        self.figures.reserved += more;
+        self.figures.peak = self.figures.peak.max(self.figures.used + self.figures.direct);
+    }
+
+    fn map_failed(&mut self, len: usize) {
+        self.figures.direct -= len;
+        self.figures.reserved -= len;
+        self.figures.refusals += 1;
+    }
+
+    /// Once the heap has grown, the untouched rest of a region is to come in huge pages.
+    fn choose_pages(&self, mut region: RegionRef, extent: Extent) {
+        // SAFETY: as in `find`.
+        let book = unsafe { region.quanta() };
+        if self.settings.huge != HugePages::Growing
+            || book.huge_from().is_some()
+            || self.figures.used < self.settings.huge_after
+        {
+            return;
+        }
+        let per_huge = HUGE_PAGE / QUANTUM;
+        // An extent that nobody has touched yet may lie on huge pages itself.
+        let touched = if book.top() == extent.start + extent.len { extent.start } else { book.top() };
+        let start = touched.next_multiple_of(per_huge);
+        if start + per_huge <= book.end() {
+            book.set_huge_from(start);
+            os::advise_huge(region.quantum(start), (book.end() - start) * QUANTUM, Huge::Whole);
+        }
+    }
+
+    fn add_region(&mut self, need: usize) -> Option<()> {
+        let mut added = RegionRef::map(need)?;
+        // SAFETY: just mapped, not on the list yet.
+        let book = unsafe { added.quanta() };
+        if self.settings.huge == HugePages::Off {
+            os::advise_huge(added.quantum(0), book.end() * QUANTUM, Huge::Never);
+        }
+        self.figures.reserved += book.end() * QUANTUM;
+        self.figures.regions += 1;
+        let mut last = None;
+        let mut at = self.regions;
+        while let Some(region) = at {
+            last = Some(region);
+            // SAFETY: as in `find`.
+            at = unsafe { region.next() };
+        }
+        match last {
+            // SAFETY: as in `find`.
+            Some(region) => unsafe { region.set_next(Some(added)) },
+            None => self.regions = Some(added),
+        }
+        Some(())
+    }
+
+    /// A tick has passed in every region.
+    fn age(&mut self) {
+        let mut at = self.regions;
+        while let Some(mut region) = at {
+            // SAFETY: as in `find`.
+            unsafe { region.quanta() }.age();
+            // SAFETY: as in `find`.
+            at = unsafe { region.next() };
+        }
+    }
+
+    /// The regions that are free and clean from end to end, as a list of their own; the first region stays.
+    fn take_unused(&mut self) -> Option<RegionRef> {
+        let mut unused = None;
+        let mut before = self.regions?;
+        // SAFETY: as in `find`, here and below.
+        while let Some(mut region) = unsafe { before.next() } {
+            // SAFETY: as above.
+            let book = unsafe { region.quanta() };
+            if book.used_count() * QUANTUM == HEADER_BYTES && book.dirty_count() == 0 {
+                self.figures.reserved -= book.end() * QUANTUM;
+                self.figures.regions -= 1;
+                // SAFETY: as above.
+                let next = unsafe { region.next() };
+                // SAFETY: as above.
+                unsafe { before.set_next(next) };
+                // SAFETY: as above.
+                unsafe { region.set_next(unused) };
+                unused = Some(region);
+            } else {
+                before = region;
+            }
+        }
+        unused
+    }
+}
+
+fn round_to_pages(bytes: usize) -> Option<usize> {
+    bytes.checked_next_multiple_of(os::page_size())
+}

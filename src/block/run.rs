@@ -1,0 +1,320 @@
+//! Runs: slots of a region cut into equal blocks, with a bit for each free one out of band.
+//!
+//! Nothing here is shared: a [`Runs`] belongs to one depot and is used under that depot's lock.
+//!
+//! Invariants:
+//! - R1: `free` of a run is the number of its set bits.
+//! - R2: a run is on the open list if it has a free block, on the full list if not.
+//! - R3: `next_word` is below the run's number of words: taking goes on where it last stopped, so that a block just
+//!   given back by one thread is not the next to go to another one, beside its neighbours in one cache line.
+
+use core::ptr::NonNull;
+
+use super::region::{RegionRef, WORDS_PER_SLOT};
+use super::reserve::Reserve;
+use super::{BlockLayout, SLOT};
+
+/// The description of a run, in its region's header. Zero bytes are valid.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Run {
+    next: Option<NonNull<Run>>,
+    prev: Option<NonNull<Run>>,
+    /// Which [`Runs`] it belongs to.
+    owner: usize,
+    /// The slot where the run that this slot belongs to starts.
+    first_slot: u32,
+    free: u32,
+    next_word: u32,
+    block_size: u32,
+}
+
+/// A list of runs linked through their descriptions.
+#[derive(Debug)]
+struct RunList {
+    head: Option<NonNull<Run>>,
+}
+
+/// What can be asked of a run's description.
+trait RunPtr: Copy {
+    fn get<'a>(self) -> &'a mut Run;
+    fn base(self) -> NonNull<u8>;
+    fn word<'a>(self, index: usize) -> &'a mut u64;
+}
+
+impl RunPtr for NonNull<Run> {
+    #[inline]
+    fn get<'a>(mut self) -> &'a mut Run {
+        // SAFETY: only `Runs` makes these pointers, for runs it owns; its methods take `&mut self`, use one such
+        // reference at a time, and the region stays mapped while a run is in use.
+        unsafe { self.as_mut() }
+    }
+
+    fn base(self) -> NonNull<u8> {
+        let region = RegionRef::of(self.cast());
+        region.quantum(region.slot_of(self) * (SLOT / super::QUANTUM))
+    }
+
+    #[inline]
+    fn word<'a>(self, index: usize) -> &'a mut u64 {
+        let region = RegionRef::of(self.cast());
+        let bits = region.bits(region.slot_of(self));
+        // SAFETY: `index` is below the words of the run's slots, whose bits lie one after the other in the header.
+        let mut word = unsafe { bits.add(index) };
+        // SAFETY: as for `get`: the bits of a run belong to its `Runs`.
+        unsafe { word.as_mut() }
+    }
+}
+
+impl RunList {
+    fn push(&mut self, run: NonNull<Run>) {
+        let this = run.get();
+        (this.next, this.prev) = (self.head, None);
+        if let Some(head) = self.head {
+            head.get().prev = Some(run);
+        }
+        self.head = Some(run);
+    }
+
+    fn remove(&mut self, run: NonNull<Run>) {
+        let (next, prev) = (run.get().next, run.get().prev);
+        match prev {
+            Some(prev) => prev.get().next = next,
+            None => self.head = next,
+        }
+        if let Some(next) = next {
+            next.get().prev = prev;
+        }
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Run>> {
+        let run = self.head?;
+        self.remove(run);
+        Some(run)
+    }
+}
+
+/// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
+#[derive(Debug)]
+#[must_use = "drop it when the depot's lock is open"]
+pub(crate) struct EmptyRuns {
+    list: RunList,
+    run_bytes: usize,
+    reserve: &'static Reserve,
+}
+
+impl Drop for EmptyRuns {
+    fn drop(&mut self) {
+        while let Some(run) = self.list.pop() {
+            self.reserve.free(run.base(), self.run_bytes);
+        }
+    }
+}
+
+/// All runs of one depot.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    layout: BlockLayout,
+    reserve: &'static Reserve,
+    open: RunList,
+    full: RunList,
+    /// Blocks in all runs.
+    blocks: usize,
+    /// Blocks free in runs.
+    free: usize,
+    /// Empty runs are kept while all runs together have no more blocks than this.
+    keep: usize,
+    /// The number written into every run, by which a foreign block is known.
+    owner: usize,
+}
+
+// SAFETY: the pointers are to descriptions that only this value uses; it can be used from any thread.
+unsafe impl Send for Runs {}
+
+impl Runs {
+    pub(crate) const fn new(layout: BlockLayout, reserve: &'static Reserve, owner: usize) -> Self {
+        Self { layout, reserve, open: RunList { head: None }, full: RunList { head: None }, blocks: 0, free: 0, keep: 0, owner }
+    }
+
+    /// Sets the number that marks its runs, before there are any.
+    pub(crate) fn set_owner(&mut self, owner: usize) {
+        debug_assert_eq!(self.blocks, 0);
+        self.owner = owner;
+    }
+
+    pub(crate) const fn layout(&self) -> &BlockLayout {
+        &self.layout
+    }
+
+    pub(crate) const fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    pub(crate) const fn free_blocks(&self) -> usize {
+        self.free
+    }
+
+    /// Bytes of all runs.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.blocks / self.layout.per_run() as usize * self.layout.run_bytes()
+    }
+
+    /// Empty runs from now on stay until there are more than `blocks` blocks.
+    pub(crate) fn keep(&mut self, blocks: usize) {
+        self.keep = blocks;
+    }
+
+    /// Adds a run. False if the reserve has none.
+    pub(crate) fn grow(&mut self) -> bool {
+        let bytes = self.layout.run_bytes();
+        let Some((base, _)) = self.reserve.alloc(bytes, self.layout.align().max(SLOT)) else { return false };
+        let region = RegionRef::of(base);
+        let first_slot = region.slot_at(base);
+        #[expect(clippy::cast_possible_truncation, reason = "a region has 1024 slots; blocks are at most 16 MiB")]
+        for slot in first_slot..first_slot + bytes / SLOT {
+            let run = region.run(slot).get();
+            run.first_slot = first_slot as u32;
+            run.owner = self.owner;
+            run.block_size = self.layout.size() as u32;
+        }
+        let run = region.run(first_slot);
+        let per_run = self.layout.per_run();
+        run.get().free = per_run;
+        run.get().next_word = 0;
+        for index in 0..bytes / SLOT * WORDS_PER_SLOT {
+            let left = (per_run as usize).saturating_sub(index * 64);
+            if left == 0 {
+                break;
+            }
+            *run.word(index) = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+        }
+        self.blocks += per_run as usize;
+        self.free += per_run as usize;
+        self.open.push(run);
+        true
+    }
+
+    /// Hands up to `want` free blocks to `each`, in address order within a run, growing when there are none.
+    /// Returns how many there were: 0 only if the reserve has no run to give.
+    pub(crate) fn take(&mut self, want: usize, mut each: impl FnMut(NonNull<u8>)) -> usize {
+        let mut taken = 0;
+        while taken < want {
+            let Some(run) = self.open.head else {
+                if taken > 0 || !self.grow() {
+                    break;
+                }
+                continue;
+            };
+            taken += self.take_from(run, want - taken, &mut each);
+        }
+        taken
+    }
+
+    fn take_from(&mut self, run: NonNull<Run>, want: usize, each: &mut impl FnMut(NonNull<u8>)) -> usize {
+        let base = run.base();
+        let want = want.min(run.get().free as usize);
+        let words = self.layout.per_run().div_ceil(u64::BITS) as usize;
+        let mut index = run.get().next_word as usize;
+        let mut left = want;
+        while left > 0 {
+            let word = run.word(index);
+            let mut bits = *word;
+            while bits != 0 && left > 0 {
+                let block = index * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                left -= 1;
+                // SAFETY: a set bit is a block of the run, so the offset lies inside it.
+                each(unsafe { base.add(block * self.layout.size()) });
+            }
+            *word = bits;
+            if bits == 0 {
+                index = if index + 1 == words { 0 } else { index + 1 };
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a run has at most 4096 blocks")]
+        {
+            run.get().next_word = index as u32;
+            run.get().free -= want as u32;
+        }
+        self.free -= want;
+        if run.get().free == 0 {
+            self.open.remove(run);
+            self.full.push(run);
+        }
+        want
+    }
+
+    /// A place for the runs that get empty.
+    pub(crate) const fn empties(&self) -> EmptyRuns {
+        EmptyRuns { list: RunList { head: None }, run_bytes: self.layout.run_bytes(), reserve: self.reserve }
+    }
+
+    /// Takes a block back. If that emptied a run which isn't needed, the run goes to `empties`.
+    ///
+    /// # Safety
+    /// The block came out of [`take`](Self::take) of this value, is given once, and nobody uses it.
+    pub(crate) unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut EmptyRuns) {
+        let region = RegionRef::of(block);
+        let slot = region.run(region.slot_at(block)).get().first_slot as usize;
+        let run = region.run(slot);
+        let index = self.layout.index_of(block.addr().get() - run.base().addr().get()) as usize;
+        let word = run.word(index / 64);
+        debug_assert_eq!(run.get().owner, self.owner, "a block of another pool");
+        debug_assert_eq!(*word >> (index % 64) & 1, 0, "a block given back twice");
+        *word |= 1 << (index % 64);
+        let this = run.get();
+        this.free += 1;
+        self.free += 1;
+        if this.free == 1 {
+            self.full.remove(run);
+            self.open.push(run);
+        }
+        let per_run = self.layout.per_run() as usize;
+        let empty = this.free as usize == per_run;
+        if empty && self.free > per_run && self.blocks - per_run >= self.keep {
+            self.detach(run, empties);
+        }
+    }
+
+    fn detach(&mut self, run: NonNull<Run>, empties: &mut EmptyRuns) {
+        let per_run = self.layout.per_run() as usize;
+        self.open.remove(run);
+        self.blocks -= per_run;
+        self.free -= per_run;
+        run.get().owner = 0;
+        empties.list.push(run);
+    }
+
+    /// Every empty run beyond what is kept, the last one too: for a purge.
+    pub(crate) fn take_empties(&mut self, empties: &mut EmptyRuns) {
+        let per_run = self.layout.per_run();
+        let mut at = self.open.head;
+        while let Some(run) = at {
+            at = run.get().next;
+            if run.get().free == per_run && self.blocks - per_run as usize >= self.keep {
+                self.detach(run, empties);
+            }
+        }
+    }
+
+    /// Every run, whoever still has blocks of them.
+    ///
+    /// # Safety
+    /// Nobody uses a block of these runs any more.
+    pub(crate) unsafe fn take_all(&mut self, empties: &mut EmptyRuns) {
+        while let Some(run) = self.open.pop().or_else(|| self.full.pop()) {
+            run.get().owner = 0;
+            empties.list.push(run);
+        }
+        (self.blocks, self.free) = (0, 0);
+    }
+}
+
+/// What the header of a region says of a block: the block size and the owner of its run.
+#[cfg(debug_assertions)]
+pub(crate) fn describe(block: NonNull<u8>) -> (usize, usize, usize) {
+    let region = RegionRef::of(block);
+    let slot = region.run(region.slot_at(block)).get().first_slot as usize;
+    let run = region.run(slot);
+    (run.get().block_size as usize, run.get().owner, block.addr().get() - run.base().addr().get())
+}

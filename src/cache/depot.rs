@@ -1,0 +1,351 @@
+//! The depot: all free blocks of one size that no thread keeps, and the way to more.
+//!
+//! Full magazines change hands whole, under one short lock. Behind them is a [`Source`] (the runs), from which an
+//! empty magazine is filled in address order, and to which the surplus is drained.
+//!
+//! Invariants:
+//! - D1: every block that came out of the source is in exactly one place: with a user, in one thread's slot, in one
+//!   full magazine here.
+//! - D2: `out` is the number of those blocks; it never exceeds `limit`.
+//! - D3: full magazines hold at most `bound` bytes, plus one magazine.
+
+use core::ptr::NonNull;
+
+use super::magazine::{CAPACITY, Magazine, MagazineList, stock};
+use crate::os::{Lock, LockGuard};
+
+/// Empty magazines that a depot keeps for itself.
+const SPARES: usize = 4;
+/// Bytes of full magazines that a depot may hold whatever the size of its runs.
+const BOUND: usize = 256 * 1024;
+
+/// Where blocks come from.
+pub(crate) trait Source {
+    /// What got empty by giving blocks back; dropped once the depot's lock is open.
+    type Empties;
+    /// A new place for it.
+    fn empties(&self) -> Self::Empties;
+    /// Hands up to `want` free blocks to `each`; returns how many.
+    fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize;
+    /// Takes a block back.
+    ///
+    /// # Safety
+    /// It came out of `take` of this source, is given once, and nobody uses it.
+    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties);
+    /// Bytes from one block to the next.
+    fn block_size(&self) -> usize;
+    /// Bytes of all blocks, free or not.
+    fn bytes(&self) -> usize;
+}
+
+#[cfg(not(millpond_loom))]
+impl Source for crate::block::Runs {
+    type Empties = crate::block::run::EmptyRuns;
+
+    fn empties(&self) -> Self::Empties {
+        crate::block::Runs::empties(self)
+    }
+
+    #[inline]
+    fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize {
+        crate::block::Runs::take(self, want, each)
+    }
+
+    #[inline]
+    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { crate::block::Runs::give(self, block, empties) }
+    }
+
+    fn block_size(&self) -> usize {
+        self.layout().size()
+    }
+
+    fn bytes(&self) -> usize {
+        crate::block::Runs::bytes(self)
+    }
+}
+
+/// Figures of a depot, in blocks where not said otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DepotFigures {
+    /// Out of the source: with users, in threads' slots, in full magazines.
+    pub(crate) out: usize,
+    /// In full magazines.
+    pub(crate) stored: usize,
+    /// Magazines filled from the source, ever.
+    pub(crate) refills: u64,
+    /// Magazines drained to the source, ever.
+    pub(crate) drains: u64,
+    /// Magazines that changed hands whole, ever.
+    pub(crate) exchanges: u64,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    full: MagazineList,
+    spare: MagazineList,
+    limit: usize,
+    figures: DepotFigures,
+    /// `figures.exchanges` at the last tick.
+    exchanges_then: u64,
+    source: S,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Depot<S> {
+    state: Lock<State<S>>,
+}
+
+impl<S: Source> Depot<S> {
+    #[cfg(not(millpond_loom))]
+    pub(crate) const fn new(source: S) -> Self {
+        Self { state: Lock::new(State::new(source)) }
+    }
+
+    #[cfg(millpond_loom)]
+    pub(crate) fn new(source: S) -> Self {
+        Self { state: Lock::new(State::new(source)) }
+    }
+
+    /// A full magazine, or one just filled with up to `want` blocks, for an empty one. `Err` gives that back: no
+    /// memory, or the limit is reached.
+    pub(crate) fn exchange_empty(&self, empty: Option<Magazine>, want: usize) -> Result<Magazine, Option<Magazine>> {
+        let mut state = self.state.lock();
+        if let Some(full) = state.full.pop() {
+            state.figures.stored -= full.len();
+            state.figures.exchanges += 1;
+            if let Some(empty) = empty {
+                state.put_spare(empty);
+            }
+            return Ok(full);
+        }
+        let Some(mut magazine) = empty.or_else(|| state.take_spare()) else { return Err(None) };
+        state.refill(&mut magazine, want);
+        if magazine.len() == 0 { Err(Some(magazine)) } else { Ok(magazine) }
+    }
+
+    /// An empty magazine for a full one. `None` only if there is no memory for a frame.
+    ///
+    /// # Safety
+    /// The blocks came from this depot, and nobody uses them.
+    pub(crate) unsafe fn exchange_full(&self, full: Magazine) -> Option<Magazine> {
+        let mut state = self.state.lock();
+        let mut empties = state.source.empties();
+        // SAFETY: the caller's duty.
+        let drained = unsafe { state.store(full, &mut empties) };
+        let empty = drained.or_else(|| state.take_spare());
+        drop(state);
+        drop(empties);
+        empty
+    }
+
+    /// Takes a magazine back, however full, and its frame with it.
+    ///
+    /// # Safety
+    /// As for [`exchange_full`](Self::exchange_full).
+    pub(crate) unsafe fn put(&self, magazine: Magazine) {
+        let mut state = self.state.lock();
+        let mut empties = state.source.empties();
+        // SAFETY: the caller's duty.
+        if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
+            state.put_spare(drained);
+        }
+        drop(state);
+        drop(empties);
+    }
+
+    /// An empty magazine.
+    pub(crate) fn take_frame(&self) -> Option<Magazine> {
+        self.state.lock().take_spare()
+    }
+
+    /// One block, past all caches. `None`: no memory, or the limit is reached.
+    pub(crate) fn take_one(&self) -> Option<NonNull<u8>> {
+        let mut state = self.state.lock();
+        if let Some(mut full) = state.full.pop() {
+            let got = full.take_last();
+            state.figures.stored -= 1;
+            if full.len() > 0 {
+                state.full.push(full);
+            } else {
+                state.put_spare(full);
+            }
+            return got;
+        }
+        let mut got = None;
+        if state.figures.out < state.limit {
+            state.figures.out += state.source.take(1, &mut |block| got = Some(block));
+        }
+        got
+    }
+
+    /// One block back, past all caches.
+    ///
+    /// # Safety
+    /// It came from this depot, and nobody uses it.
+    pub(crate) unsafe fn give_one(&self, block: NonNull<u8>) {
+        let mut state = self.state.lock();
+        let mut empties = state.source.empties();
+        state.figures.out -= 1;
+        // SAFETY: the caller's duty.
+        unsafe { state.source.give(block, &mut empties) };
+        drop(state);
+        drop(empties);
+    }
+
+    /// Drains every full magazine to the source: what it can give back, it may.
+    pub(crate) fn drain(&self) {
+        let mut state = self.state.lock();
+        let mut empties = state.source.empties();
+        while let Some(mut full) = state.full.pop() {
+            state.figures.stored -= full.len();
+            state.drain(&mut full, &mut empties);
+            state.put_spare(full);
+        }
+        drop(state);
+        drop(empties);
+    }
+
+    /// Called each tick: drains half of the full magazines if none changed hands since the last.
+    pub(crate) fn trim(&self) {
+        let mut state = self.state.lock();
+        let idle = state.figures.exchanges == state.exchanges_then;
+        state.exchanges_then = state.figures.exchanges;
+        if !idle || state.full.len() == 0 {
+            return;
+        }
+        let mut empties = state.source.empties();
+        for _ in 0..state.full.len().div_ceil(2) {
+            let Some(mut full) = state.full.pop() else { break };
+            state.figures.stored -= full.len();
+            state.drain(&mut full, &mut empties);
+            state.put_spare(full);
+        }
+        drop(state);
+        drop(empties);
+    }
+
+    /// No more than `limit` blocks are to be out at once.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.state.lock().limit = limit;
+    }
+
+    pub(crate) fn figures(&self) -> DepotFigures {
+        self.state.lock().figures
+    }
+
+    /// Lets `look` at the source, under the lock.
+    pub(crate) fn with_source<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
+        look(&mut self.state.lock().source)
+    }
+
+    /// Ends a depot that nobody uses any more: the frames go to the stock, the source comes out with the number of
+    /// blocks that are in its full magazines.
+    pub(crate) fn dismantle(&self) -> (LockedSource<'_, S>, usize) {
+        let mut state = self.state.lock();
+        let mut stored = 0;
+        while let Some(mut full) = state.full.pop() {
+            stored += full.len();
+            full.forget_blocks();
+            stock::give(full);
+        }
+        while let Some(spare) = state.spare.pop() {
+            stock::give(spare);
+        }
+        state.figures.stored = 0;
+        (LockedSource(state), stored)
+    }
+
+    /// Takes the lock for the length of a `fork`.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn hold(&self) {
+        self.state.acquire();
+    }
+
+    /// Ends [`hold`](Self::hold), in the parent and in the child.
+    ///
+    /// # Safety
+    /// The lock is held by `hold`.
+    #[cfg(not(millpond_loom))]
+    pub(crate) unsafe fn let_go(&self) {
+        // SAFETY: the caller's duty.
+        unsafe { self.state.release() }
+    }
+}
+
+#[cfg(not(millpond_loom))]
+impl Depot<crate::block::Runs> {
+    /// Gives empty runs to the reserve, the last one too.
+    pub(crate) fn release_empties(&self) {
+        let mut state = self.state.lock();
+        let mut empties = state.source.empties();
+        state.source.take_empties(&mut empties);
+        drop(state);
+        drop(empties);
+    }
+}
+
+/// The source of a dismantled depot.
+pub(crate) struct LockedSource<'a, S>(LockGuard<'a, State<S>>);
+
+impl<S> LockedSource<'_, S> {
+    pub(crate) fn source(&mut self) -> &mut S {
+        &mut self.0.source
+    }
+
+    pub(crate) fn out(&self) -> usize {
+        self.0.figures.out
+    }
+}
+
+impl<S: Source> State<S> {
+    const fn new(source: S) -> Self {
+        let figures = DepotFigures { out: 0, stored: 0, refills: 0, drains: 0, exchanges: 0 };
+        Self { full: MagazineList::new(), spare: MagazineList::new(), limit: usize::MAX, figures, exchanges_then: 0, source }
+    }
+
+    fn refill(&mut self, magazine: &mut Magazine, want: usize) {
+        let want = want.clamp(1, CAPACITY).min(self.limit - self.figures.out.min(self.limit));
+        if want == 0 {
+            return;
+        }
+        let source = &mut self.source;
+        magazine.fill(want, |want, each| source.take(want, each));
+        self.figures.out += magazine.len();
+        self.figures.refills += 1;
+    }
+
+    /// Puts a magazine on the list, or drains it and gives it back.
+    ///
+    /// # Safety
+    /// The blocks came from this depot, and nobody uses them.
+    unsafe fn store(&mut self, mut magazine: Magazine, empties: &mut S::Empties) -> Option<Magazine> {
+        let count = magazine.len();
+        let bytes = (self.figures.stored + count) * self.source.block_size();
+        if count > 0 && bytes <= BOUND.max(self.source.bytes() / 8) {
+            self.figures.stored += count;
+            self.figures.exchanges += 1;
+            self.full.push(magazine);
+            return None;
+        }
+        self.drain(&mut magazine, empties);
+        Some(magazine)
+    }
+
+    fn drain(&mut self, magazine: &mut Magazine, empties: &mut S::Empties) {
+        self.figures.out -= magazine.len();
+        self.figures.drains += 1;
+        // SAFETY: D1: the blocks of a magazine of this depot came from its source, and are in no other place.
+        magazine.drain(|block| unsafe { self.source.give(block, empties) });
+    }
+
+    fn take_spare(&mut self) -> Option<Magazine> {
+        self.spare.pop().or_else(stock::take)
+    }
+
+    fn put_spare(&mut self, magazine: Magazine) {
+        if self.spare.len() < SPARES { self.spare.push(magazine) } else { stock::give(magazine) }
+    }
+}

@@ -1,0 +1,248 @@
+//! Magazines: batches of free blocks of one size, and the frames that hold them.
+//!
+//! A frame is 128 words at a multiple of its own size. As a [`Magazine`] (outside a thread) it looks like this:
+//!
+//! ```text
+//! word      0        1 ..              128-n ........ 127
+//!       +--------+------------------+---------------------+
+//!       | link,n |      unused      |  n blocks, the one  |   the last word is the first to be handed out
+//!       +--------+------------------+--  to go first last -+
+//! ```
+//!
+//! `link` is the next frame of the list it is on; frames are aligned to 1024, so `n` (at most 127) fits in its low
+//! bits. While a thread has it loaded, word `127-n` is null instead and a cursor moves in the words above it: see
+//! `slot.rs`.
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+/// Words of a frame.
+pub(crate) const WORDS: usize = 128;
+/// Bytes of a frame's words, and their alignment.
+pub(crate) const FRAME_BYTES: usize = WORDS * size_of::<Word>();
+/// The most blocks that a magazine holds. Models use small ones.
+pub(crate) const CAPACITY: usize = if cfg!(millpond_loom) { 4 } else { WORDS - 1 };
+
+const COUNT_MASK: usize = FRAME_BYTES - 1;
+
+/// A word of a frame: a block, the link, or the null below the blocks.
+pub(crate) type Word = Cell<*mut u8>;
+
+/// A frame's memory.
+#[repr(C, align(1024))]
+pub(crate) struct Frame {
+    words: [Word; WORDS],
+    /// Loom sees who has the frame by accesses to this: two without an order between them are reported.
+    #[cfg(millpond_loom)]
+    witness: loom::cell::UnsafeCell<()>,
+}
+
+const _: () = assert!(align_of::<Frame>() == FRAME_BYTES || cfg!(target_pointer_width = "32"));
+
+/// `n` free blocks that belong to whoever has this value.
+#[derive(Debug)]
+#[must_use = "its blocks would be lost"]
+pub(crate) struct Magazine(NonNull<Frame>);
+
+// SAFETY: a magazine owns its frame and the blocks in it; no thread has a special claim to either.
+unsafe impl Send for Magazine {}
+
+impl Magazine {
+    fn word(&self, index: usize) -> &Word {
+        debug_assert!(index < WORDS);
+        // SAFETY: below WORDS, and the frame is ours as long as `self` lives.
+        unsafe { self.0.cast::<Word>().add(index).as_ref() }
+    }
+
+    /// Tells loom that the frame is used here.
+    fn touch(&self) {
+        #[cfg(millpond_loom)]
+        // SAFETY: the frame is ours, and frames are never unmapped.
+        unsafe { self.0.as_ref() }.witness.with_mut(|_| ());
+    }
+
+    /// An empty magazine in `frame`.
+    ///
+    /// # Safety
+    /// The frame is nobody else's, and stays mapped.
+    pub(crate) unsafe fn from_frame(frame: NonNull<Frame>) -> Self {
+        // SAFETY: no blocks, and the caller's duty.
+        unsafe { Self::from_words(frame, 0) }
+    }
+
+    /// A magazine of the `count` blocks that lie at the end of `frame`.
+    ///
+    /// # Safety
+    /// As for [`from_frame`](Self::from_frame), and the last `count` words are free blocks of one pool.
+    pub(crate) unsafe fn from_words(frame: NonNull<Frame>, count: usize) -> Self {
+        let this = Self(frame);
+        this.set_link(None, count);
+        this
+    }
+
+    /// The frame and the number of blocks at its end: the caller now owns both.
+    pub(crate) fn into_words(self) -> (NonNull<Frame>, usize) {
+        self.touch();
+        (self.0, self.len())
+    }
+
+    fn set_link(&self, next: Option<&Self>, count: usize) {
+        self.touch();
+        let next = next.map_or(ptr::null_mut(), |next| next.0.as_ptr().cast::<u8>());
+        self.word(0).set(next.map_addr(|address| address | count));
+    }
+
+    /// How many blocks.
+    pub(crate) fn len(&self) -> usize {
+        self.word(0).get().addr() & COUNT_MASK
+    }
+
+    /// Fills an empty magazine with up to `want` blocks that `source` hands to the function it is given; the first
+    /// one handed over will be the first to go out.
+    pub(crate) fn fill(&mut self, want: usize, source: impl FnOnce(usize, &mut dyn FnMut(NonNull<u8>)) -> usize) {
+        debug_assert_eq!(self.len(), 0);
+        let mut at = WORDS;
+        let want = want.min(CAPACITY);
+        let got = source(want, &mut |block| {
+            at -= 1;
+            self.word(at).set(block.as_ptr());
+        });
+        debug_assert!(got == WORDS - at && got <= want);
+        self.set_link(None, got);
+    }
+
+    /// Empties it, block by block, the one that would go out last first.
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(NonNull<u8>)) {
+        for index in WORDS - self.len()..WORDS {
+            if let Some(block) = NonNull::new(self.word(index).get()) {
+                each(block);
+            }
+        }
+        self.set_link(None, 0);
+    }
+
+    /// Takes out the block that would go last.
+    pub(crate) fn take_last(&mut self) -> Option<NonNull<u8>> {
+        let len = self.len();
+        if len == 0 {
+            return None;
+        }
+        self.set_link(None, len - 1);
+        NonNull::new(self.word(WORDS - len).get())
+    }
+
+    /// Forgets the blocks: their memory is gone.
+    pub(crate) fn forget_blocks(&mut self) {
+        self.set_link(None, 0);
+    }
+}
+
+/// A list of magazines, last in first out, linked through their frames.
+#[derive(Debug)]
+pub(crate) struct MagazineList {
+    head: Option<Magazine>,
+    len: usize,
+}
+
+impl MagazineList {
+    pub(crate) const fn new() -> Self {
+        Self { head: None, len: 0 }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn push(&mut self, magazine: Magazine) {
+        let count = magazine.len();
+        magazine.set_link(self.head.as_ref(), count);
+        self.head = Some(magazine);
+        self.len += 1;
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Magazine> {
+        let magazine = self.head.take()?;
+        let count = magazine.len();
+        let next = magazine.word(0).get().map_addr(|address| address & !COUNT_MASK);
+        self.head = NonNull::new(next.cast::<Frame>()).map(Magazine);
+        self.len -= 1;
+        magazine.set_link(None, count);
+        Some(magazine)
+    }
+}
+
+/// Empty frames: where they come from, and where those go that nobody needs. They are never given back to the
+/// system; there are as many as were ever in use at once.
+pub(crate) mod stock {
+    use super::{Frame, Magazine};
+    use core::ptr::NonNull;
+
+    #[cfg(not(millpond_loom))]
+    use super::{FRAME_BYTES, MagazineList};
+    #[cfg(not(millpond_loom))]
+    use crate::{
+        block::{RESERVE, SLOT},
+        os::Lock,
+        primitive::{AtomicBool, Ordering},
+    };
+
+    #[cfg(not(millpond_loom))]
+    static SPARE: Lock<MagazineList> = Lock::new(MagazineList::new());
+
+    /// An empty magazine; `None` if the system has no memory.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn take() -> Option<Magazine> {
+        let mut spare = SPARE.lock();
+        if let Some(magazine) = spare.pop() {
+            return Some(magazine);
+        }
+        let (memory, _) = RESERVE.alloc(SLOT / 4, FRAME_BYTES)?;
+        for index in (1..SLOT / 4 / FRAME_BYTES).rev() {
+            // SAFETY: inside the memory just got.
+            let frame: NonNull<Frame> = unsafe { memory.add(index * FRAME_BYTES) }.cast();
+            // SAFETY: it is ours, aligned, and never given back.
+            spare.push(unsafe { Magazine::from_frame(frame) });
+        }
+        // SAFETY: as above.
+        Some(unsafe { Magazine::from_frame(memory.cast()) })
+    }
+
+    /// Takes an empty magazine back.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn give(mut magazine: Magazine) {
+        magazine.forget_blocks();
+        SPARE.lock().push(magazine);
+    }
+
+    /// Has the stock, and the reserve below it, follow forks: to be called before a depot's owner registers.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn follow_forks() {
+        extern "C" fn prepare() {
+            SPARE.acquire();
+        }
+        extern "C" fn after() {
+            // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
+            unsafe { SPARE.release() }
+        }
+        static ONCE: AtomicBool = AtomicBool::new(false);
+        if !ONCE.swap(true, Ordering::Relaxed) {
+            crate::block::reserve::follow_forks();
+            crate::os::at_fork(prepare, after, after);
+        }
+    }
+
+    #[cfg(millpond_loom)]
+    pub(crate) fn take() -> Option<Magazine> {
+        let words = [const { core::cell::Cell::new(core::ptr::null_mut()) }; super::WORDS];
+        let frame = Box::new(Frame { words, witness: loom::cell::UnsafeCell::new(()) });
+        // SAFETY: just made.
+        Some(unsafe { Magazine::from_frame(NonNull::from(Box::leak(frame))) })
+    }
+
+    #[cfg(millpond_loom)]
+    pub(crate) fn give(magazine: Magazine) {
+        let (frame, _) = magazine.into_words();
+        // SAFETY: made by `take`, and ours.
+        drop(unsafe { Box::from_raw(frame.as_ptr()) });
+    }
+}

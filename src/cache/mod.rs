@@ -1,0 +1,22 @@
+//! The refill protocol: magazines of free blocks, the depot behind them, and what each thread keeps.
+//!
+//! The states, the diagram and the reasons are in the `README.md` beside this file. Everything here is a type that a
+//! test makes as many of as it likes; no statics but the stock of empty frames.
+
+#[expect(unsafe_code, reason = "frames are raw memory that passes from hand to hand")]
+pub(crate) mod depot;
+#[expect(unsafe_code, reason = "a frame's words are reached by cursor")]
+pub(crate) mod magazine;
+#[expect(unsafe_code, reason = "threads and pools are listed by address")]
+pub(crate) mod registry;
+#[expect(unsafe_code, reason = "the fast path moves a cursor through a frame")]
+pub(crate) mod slot;
+
+#[cfg(all(test, millpond_loom))]
+mod models;
+
+pub(crate) use depot::{Depot, DepotFigures, Source};
+#[cfg(not(millpond_loom))]
+pub(crate) use magazine::stock::follow_forks;
+pub(crate) use registry::{Member, PoolKey, PoolRegistry, PoolThread, Roster, RosterLink};
+pub(crate) use slot::Slot;

@@ -1,0 +1,514 @@
+//! Who is there: threads with caches, and pools made at run time.
+//!
+//! [`Roster`] lists threads, so that statistics can add up what their slots hold. [`PoolRegistry`] adds the pools: a
+//! thread finds its slot for a pool by the pool's index, and knows by the key, which is never used twice, whether
+//! the slot is still of that pool. One lock orders a thread's exit and a pool's drop:
+//!
+//! - G1: a thread's exit gives blocks only to pools that are in the registry while the lock is held.
+//! - G2: a pool leaves the registry, under the lock, before its memory goes.
+//! - G3: a slot's key is written by its own thread only. A key that isn't in the registry marks a slot whose blocks
+//!   are gone; its own thread discards it.
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use super::depot::{Depot, Source};
+use super::slot::Slot;
+use crate::os::{Lock, LockGuard};
+use crate::primitive::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+/// A member's place in a [`Roster`]; used under the roster's lock.
+#[derive(Debug)]
+pub(crate) struct RosterLink<T> {
+    next: Cell<*const T>,
+    prev: Cell<*const T>,
+}
+
+impl<T> RosterLink<T> {
+    pub(crate) const fn new() -> Self {
+        Self { next: Cell::new(ptr::null()), prev: Cell::new(ptr::null()) }
+    }
+}
+
+/// What can stand in a [`Roster`].
+pub(crate) trait Member: Sized {
+    fn link(&self) -> &RosterLink<Self>;
+}
+
+/// A list of what threads own, linked through the members.
+#[derive(Debug)]
+pub(crate) struct Roster<T>(Lock<Members<T>>);
+
+#[derive(Debug)]
+struct Members<T> {
+    head: *const T,
+}
+
+// SAFETY: members are used through the roster's lock, by `&T`, for what they allow other threads to read.
+unsafe impl<T> Send for Members<T> {}
+
+impl<T: Member> Members<T> {
+    fn enter(&mut self, member: &T) {
+        member.link().next.set(self.head);
+        member.link().prev.set(ptr::null());
+        // SAFETY: members stay in place until they leave.
+        if let Some(head) = unsafe { self.head.as_ref() } {
+            head.link().prev.set(member);
+        }
+        self.head = member;
+    }
+
+    fn leave(&mut self, member: &T) {
+        let (next, prev) = (member.link().next.get(), member.link().prev.get());
+        // SAFETY: as above.
+        match unsafe { prev.as_ref() } {
+            Some(prev) => prev.link().next.set(next),
+            None => self.head = next,
+        }
+        // SAFETY: as above.
+        if let Some(next) = unsafe { next.as_ref() } {
+            next.link().prev.set(prev);
+        }
+    }
+
+    fn each(&self, mut look: impl FnMut(&T)) {
+        let mut at = self.head;
+        // SAFETY: as above.
+        while let Some(member) = unsafe { at.as_ref() } {
+            at = member.link().next.get();
+            look(member);
+        }
+    }
+}
+
+impl<T: Member> Roster<T> {
+    #[cfg(not(millpond_loom))]
+    pub(crate) const fn new() -> Self {
+        Self(Lock::new(Members { head: ptr::null() }))
+    }
+
+    /// Adds a member.
+    ///
+    /// # Safety
+    /// It stays where it is until [`leave`](Self::leave) has returned.
+    pub(crate) unsafe fn enter(&self, member: &T) {
+        self.0.lock().enter(member);
+    }
+
+    pub(crate) fn leave(&self, member: &T) {
+        self.0.lock().leave(member);
+    }
+
+    /// Shows every member to `look`, while none can leave.
+    pub(crate) fn each(&self, look: impl FnMut(&T)) {
+        self.0.lock().each(look);
+    }
+
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn hold(&self) {
+        self.0.acquire();
+    }
+
+    /// Ends [`hold`](Self::hold).
+    ///
+    /// # Safety
+    /// The lock is held by `hold`.
+    #[cfg(not(millpond_loom))]
+    pub(crate) unsafe fn let_go(&self) {
+        // SAFETY: the caller's duty.
+        unsafe { self.0.release() }
+    }
+
+    /// In a forked child: only `survivor` is still a thread.
+    ///
+    /// # Safety
+    /// The lock is held by [`hold`](Self::hold).
+    #[cfg(not(millpond_loom))]
+    pub(crate) unsafe fn forget_others(&self, survivor: Option<&T>) {
+        // SAFETY: the caller's duty.
+        let members = unsafe { self.0.held() };
+        members.head = ptr::null();
+        if let Some(survivor) = survivor {
+            members.enter(survivor);
+        }
+    }
+}
+
+/// A pool's index and its number that no other pool ever has. Zero is no pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolKey(usize);
+
+impl PoolKey {
+    const INDEX_BITS: u32 = usize::BITS / 2;
+
+    pub(crate) const fn from_bits(bits: usize) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn to_bits(self) -> usize {
+        self.0
+    }
+
+    const fn new(index: usize, number: usize) -> Self {
+        Self(number << Self::INDEX_BITS | index)
+    }
+
+    #[inline]
+    const fn index(self) -> usize {
+        self.0 & ((1 << Self::INDEX_BITS) - 1)
+    }
+}
+
+/// A thread's slot for a pool.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct PoolSlot {
+    key: AtomicUsize,
+    slot: Slot,
+}
+
+/// One thread's slots, by the pools' indices.
+#[derive(Debug)]
+pub(crate) struct PoolThread {
+    table: AtomicPtr<PoolSlot>,
+    len: AtomicU32,
+    link: RosterLink<Self>,
+}
+
+impl Member for PoolThread {
+    fn link(&self) -> &RosterLink<Self> {
+        &self.link
+    }
+}
+
+impl PoolThread {
+    #[cfg(not(millpond_loom))]
+    pub(crate) const fn new() -> Self {
+        Self { table: AtomicPtr::new(ptr::null_mut()), len: AtomicU32::new(0), link: RosterLink::new() }
+    }
+
+    #[cfg(millpond_loom)]
+    pub(crate) fn new() -> Self {
+        Self { table: AtomicPtr::new(ptr::null_mut()), len: AtomicU32::new(0), link: RosterLink::new() }
+    }
+
+    fn slots(&self) -> &[PoolSlot] {
+        // Relaxed: written by this thread, or read under the registry's lock, under which they are written.
+        let (table, len) = (self.table.load(Ordering::Relaxed), self.len.load(Ordering::Relaxed));
+        if table.is_null() {
+            return &[];
+        }
+        // SAFETY: the table has `len` slots, and is replaced only by this thread, under the registry's lock.
+        unsafe { core::slice::from_raw_parts(table, len as usize) }
+    }
+
+    /// This thread's slot for the pool, if it has one.
+    #[inline(always)]
+    pub(crate) fn slot(&self, key: PoolKey) -> Option<&Slot> {
+        if key.index() >= self.len.load(Ordering::Relaxed) as usize {
+            return None;
+        }
+        // SAFETY: below the table's length.
+        let slot = unsafe { &*self.table.load(Ordering::Relaxed).add(key.index()) };
+        // Relaxed: this thread wrote it (G3).
+        (slot.key.load(Ordering::Relaxed) == key.0).then_some(&slot.slot)
+    }
+
+    /// Empties the slot at `key`'s index, which is of no pool any more, and makes it `key`'s.
+    fn claim(&self, key: PoolKey) -> Option<&Slot> {
+        let slot = self.slots().get(key.index())?;
+        if slot.key.load(Ordering::Relaxed) != key.0 {
+            slot.slot.discard();
+            slot.key.store(key.0, Ordering::Relaxed);
+        }
+        Some(&slot.slot)
+    }
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    key: PoolKey,
+    depot: Option<NonNull<Depot<S>>>,
+}
+
+struct Registered<S> {
+    threads: Members<PoolThread>,
+    /// A table of entries in memory of its own.
+    entries: Table<Entry<S>>,
+    next_number: usize,
+}
+
+// SAFETY: the depots can be used from any thread if the sources can be sent.
+unsafe impl<S: Send> Send for Registered<S> {}
+
+/// See the module.
+pub(crate) struct PoolRegistry<S>(Lock<Registered<S>>);
+
+impl<S: Source> PoolRegistry<S> {
+    #[cfg(not(millpond_loom))]
+    pub(crate) const fn new() -> Self {
+        Self(Lock::new(Registered::new()))
+    }
+
+    #[cfg(millpond_loom)]
+    pub(crate) fn new() -> Self {
+        Self(Lock::new(Registered::new()))
+    }
+
+    /// Adds a pool. `None`: no memory for the table.
+    ///
+    /// # Safety
+    /// The depot stays where it is until [`remove`](Self::remove) has returned.
+    pub(crate) unsafe fn add(&self, depot: NonNull<Depot<S>>) -> Option<PoolKey> {
+        let mut state = self.0.lock();
+        let free = state.entries.as_slice().iter().position(|entry| entry.depot.is_none());
+        let index = match free {
+            Some(index) => index,
+            None => state.entries.grow(|| Entry { key: PoolKey(0), depot: None })?,
+        };
+        state.next_number += 1;
+        let key = PoolKey::new(index, state.next_number);
+        state.entries.as_mut_slice()[index] = Entry { key, depot: Some(depot) };
+        Some(key)
+    }
+
+    /// Takes a pool out (G2). Returns how many of its blocks lie in threads' slots.
+    pub(crate) fn remove(&self, key: PoolKey) -> usize {
+        let mut state = self.0.lock();
+        let cached = state.cached(key);
+        state.entries.as_mut_slice()[key.index()].depot = None;
+        cached
+    }
+
+    /// How many blocks of the pool lie in threads' slots.
+    pub(crate) fn cached(&self, key: PoolKey) -> usize {
+        self.0.lock().cached(key)
+    }
+
+    /// Adds a thread.
+    ///
+    /// # Safety
+    /// It stays where it is until [`leave`](Self::leave) has returned.
+    pub(crate) unsafe fn enter(&self, thread: &PoolThread) {
+        self.0.lock().threads.enter(thread);
+    }
+
+    /// Takes a thread out: its blocks go back to the pools that still are (G1).
+    pub(crate) fn leave(&self, thread: &PoolThread) {
+        let mut state = self.0.lock();
+        state.flush(thread);
+        state.threads.leave(thread);
+        let old = thread.table.swap(ptr::null_mut(), Ordering::Relaxed);
+        let len = thread.len.swap(0, Ordering::Relaxed) as usize;
+        drop(state);
+        if let Some(old) = NonNull::new(old) {
+            // SAFETY: made by `slot_for` with this length; nobody has it any more.
+            unsafe { memory::give(old, len) };
+        }
+    }
+
+    /// Gives this thread's blocks back to the pools that still are; the slots stay.
+    pub(crate) fn flush(&self, thread: &PoolThread) {
+        self.0.lock().flush(thread);
+    }
+
+    /// The calling thread's slot for a pool which is in the registry; made if there is none. `None`: no memory.
+    pub(crate) fn slot_for<'t>(&self, thread: &'t PoolThread, key: PoolKey) -> Option<&'t Slot> {
+        if thread.slots().len() <= key.index() {
+            let state = self.0.lock();
+            Self::lengthen(state, thread, key.index() + 1)?;
+        }
+        thread.claim(key)
+    }
+
+    fn lengthen(state: LockGuard<'_, Registered<S>>, thread: &PoolThread, least: usize) -> Option<()> {
+        let (old, old_len) = (thread.table.load(Ordering::Relaxed), thread.len.load(Ordering::Relaxed) as usize);
+        let (new, len) = memory::take::<PoolSlot>(least.max(old_len * 2))?;
+        for index in 0..len {
+            // SAFETY: inside the table just got.
+            let place = unsafe { new.add(index) };
+            let value = if index < old_len {
+                // SAFETY: inside the old table; moved out, since the old table is given away below.
+                unsafe { ptr::read(old.add(index)) }
+            } else {
+                PoolSlot { key: AtomicUsize::new(0), slot: Slot::new() }
+            };
+            // SAFETY: inside the table just got.
+            unsafe { place.write(value) };
+        }
+        thread.table.store(new.as_ptr(), Ordering::Relaxed);
+        thread.len.store(u32::try_from(len).ok()?, Ordering::Relaxed);
+        drop(state);
+        if let Some(old) = NonNull::new(old) {
+            // SAFETY: made here with this length; its slots were moved.
+            unsafe { memory::give(old, old_len) };
+        }
+        Some(())
+    }
+
+    /// Takes the registry's lock and then every pool's, for the length of a `fork`.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn hold(&self) {
+        self.0.acquire();
+        // SAFETY: the lock was just taken and isn't given back before `let_go`.
+        unsafe { self.0.held() }.each_depot(Depot::hold);
+    }
+
+    /// Ends [`hold`](Self::hold). In the child, `survivor` is the only thread left.
+    ///
+    /// # Safety
+    /// The locks are held by `hold`.
+    #[cfg(not(millpond_loom))]
+    pub(crate) unsafe fn let_go(&self, child: Option<&PoolThread>, is_child: bool) {
+        // SAFETY: the caller's duty.
+        let state = unsafe { self.0.held() };
+        if is_child {
+            state.threads.head = ptr::null();
+            if let Some(survivor) = child {
+                state.threads.enter(survivor);
+            }
+        }
+        // SAFETY: the caller's duty.
+        state.each_depot(|depot| unsafe { depot.let_go() });
+        // SAFETY: the caller's duty.
+        unsafe { self.0.release() }
+    }
+}
+
+impl<S: Source> Registered<S> {
+    const fn new() -> Self {
+        Self { threads: Members { head: ptr::null() }, entries: Table::new(), next_number: 0 }
+    }
+
+    fn cached(&self, key: PoolKey) -> usize {
+        let mut cached = 0;
+        self.threads.each(|thread| cached += thread.slot(key).map_or(0, Slot::cached));
+        cached
+    }
+
+    fn flush(&self, thread: &PoolThread) {
+        for (slot, entry) in thread.slots().iter().zip(self.entries.as_slice()) {
+            match entry.depot {
+                // SAFETY: in the registry, so the depot is there (G2), and the key says that the blocks are its own.
+                Some(depot) if slot.key.load(Ordering::Relaxed) == entry.key.0 => unsafe {
+                    slot.slot.flush(depot.as_ref());
+                },
+                _ => slot.slot.discard(),
+            }
+        }
+    }
+
+    #[cfg(not(millpond_loom))]
+    fn each_depot(&self, look: impl Fn(&Depot<S>)) {
+        for depot in self.entries.as_slice().iter().filter_map(|entry| entry.depot) {
+            // SAFETY: in the registry, so the depot is there (G2).
+            look(unsafe { depot.as_ref() });
+        }
+    }
+}
+
+impl<S> core::fmt::Debug for PoolRegistry<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PoolRegistry").finish_non_exhaustive()
+    }
+}
+
+/// A growing array in memory of its own.
+#[derive(Debug)]
+struct Table<T> {
+    items: *mut T,
+    len: usize,
+    room: usize,
+}
+
+impl<T> Table<T> {
+    const fn new() -> Self {
+        Self { items: ptr::null_mut(), len: 0, room: 0 }
+    }
+
+    fn as_slice(&self) -> &[T] {
+        if self.items.is_null() {
+            return &[];
+        }
+        // SAFETY: `len` items were written.
+        unsafe { core::slice::from_raw_parts(self.items, self.len) }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [T] {
+        if self.items.is_null() {
+            return &mut [];
+        }
+        // SAFETY: `len` items were written.
+        unsafe { core::slice::from_raw_parts_mut(self.items, self.len) }
+    }
+
+    /// Adds an item; its index.
+    fn grow(&mut self, item: impl FnOnce() -> T) -> Option<usize> {
+        if self.len == self.room {
+            let (new, room) = memory::take::<T>((self.room * 2).max(1))?;
+            if let Some(old) = NonNull::new(self.items) {
+                // SAFETY: `len` items move into the larger table.
+                unsafe { ptr::copy_nonoverlapping(old.as_ptr(), new.as_ptr(), self.len) };
+                // SAFETY: made here, with this room; its items were moved.
+                unsafe { memory::give(old, self.room) };
+            }
+            (self.items, self.room) = (new.as_ptr(), room);
+        }
+        // SAFETY: len < room.
+        let place = unsafe { self.items.add(self.len) };
+        // SAFETY: as above.
+        unsafe { place.write(item()) };
+        self.len += 1;
+        Some(self.len - 1)
+    }
+}
+
+impl<T> Drop for Table<T> {
+    fn drop(&mut self) {
+        if let Some(items) = NonNull::new(self.items) {
+            // SAFETY: made by `grow`, with this room; the items need no drop.
+            unsafe { memory::give(items, self.room) };
+        }
+    }
+}
+
+/// Memory for tables.
+mod memory {
+    use core::ptr::NonNull;
+
+    #[cfg(not(millpond_loom))]
+    use crate::block::{QUANTUM, RESERVE};
+
+    /// Room for at least `least` items, and for how many.
+    #[cfg(not(millpond_loom))]
+    pub(super) fn take<T>(least: usize) -> Option<(NonNull<T>, usize)> {
+        let bytes = least.checked_mul(size_of::<T>())?.checked_next_multiple_of(QUANTUM)?;
+        if bytes > crate::block::LARGEST_IN_REGION {
+            return None;
+        }
+        let (memory, _) = RESERVE.alloc(bytes, QUANTUM)?;
+        Some((memory.cast(), bytes / size_of::<T>()))
+    }
+
+    /// # Safety
+    /// From [`take`], with the room that it said, and nobody's any more.
+    #[cfg(not(millpond_loom))]
+    pub(super) unsafe fn give<T>(items: NonNull<T>, room: usize) {
+        RESERVE.free(items.cast(), (room * size_of::<T>()).next_multiple_of(QUANTUM));
+    }
+
+    #[cfg(millpond_loom)]
+    pub(super) fn take<T>(least: usize) -> Option<(NonNull<T>, usize)> {
+        let items = Box::leak(Box::<[T]>::new_uninit_slice(least));
+        Some((NonNull::from(items).cast(), least))
+    }
+
+    /// # Safety
+    /// From [`take`], with the room that it said, and nobody's any more.
+    #[cfg(millpond_loom)]
+    pub(super) unsafe fn give<T>(items: NonNull<T>, room: usize) {
+        let items = core::ptr::slice_from_raw_parts_mut(items.cast::<core::mem::MaybeUninit<T>>().as_ptr(), room);
+        // SAFETY: the caller's duty: the box leaked by `take`.
+        drop(unsafe { Box::from_raw(items) });
+    }
+}

@@ -1,0 +1,307 @@
+//! What each thread keeps of the heap, and the depots behind it.
+//!
+//! The hot thread-local has a constant initialiser and no destructor: its fast path is a load and an add away. A
+//! second one with a destructor is armed by the first slow path. A thread's life: `Fresh`, then `Active`, and `Dead`
+//! once its caches were given back; whatever its other destructors still allocate goes straight to the depots.
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use super::class::{self, CLASSES};
+use crate::block::{RESERVE, Runs};
+use crate::cache::{Depot, Member, Roster, RosterLink, Slot, follow_forks};
+use crate::os;
+use crate::primitive::{AtomicBool, AtomicUsize, Ordering};
+
+/// The depots of the process's heap, by class.
+pub(super) static DEPOTS: [Depot<Runs>; CLASSES] = {
+    let mut depots = [const { Depot::new(Runs::new(class::block_layout(0), &RESERVE, 1)) }; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        depots[class] = Depot::new(Runs::new(class::block_layout(class), &RESERVE, class + 1));
+        class += 1;
+    }
+    depots
+};
+
+/// All threads with caches.
+pub(super) static THREADS: Roster<HeapThread> = Roster::new();
+
+/// The most bytes that a thread's slots may hold together.
+pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(512 * 1024);
+
+/// Bytes of a class's first magazine.
+const FIRST_MAGAZINE: usize = 1024;
+/// Bytes that a magazine may grow to.
+const LARGEST_MAGAZINE: usize = 16 * 1024;
+/// Slow paths between two looks at the clock.
+const PATIENCE: u32 = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Fresh,
+    Active,
+    Dead,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct HeapThread {
+    slots: [Slot; CLASSES],
+    link: RosterLink<Self>,
+    life: Cell<Life>,
+    /// Bytes that the slots' magazines could hold.
+    room: Cell<usize>,
+    patience: Cell<u32>,
+    /// When to look for idle slots again, in milliseconds.
+    due: Cell<u64>,
+}
+
+impl Member for HeapThread {
+    fn link(&self) -> &RosterLink<Self> {
+        &self.link
+    }
+}
+
+std::thread_local! {
+    static THREAD: HeapThread = const {
+        HeapThread {
+            slots: [const { Slot::new() }; CLASSES],
+            link: RosterLink::new(),
+            life: Cell::new(Life::Fresh),
+            room: Cell::new(0),
+            patience: Cell::new(PATIENCE),
+            due: Cell::new(0),
+        }
+    };
+    static FAREWELL: Farewell = const { Farewell };
+}
+
+/// Retires the thread's caches when the thread ends.
+struct Farewell;
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        THREAD.with(HeapThread::retire);
+    }
+}
+
+/// A block of the class. `None`: no memory.
+#[inline(always)]
+pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
+    THREAD.with(|thread| {
+        // SAFETY: `class_of` gives numbers below CLASSES.
+        let slot = unsafe { thread.slots.get_unchecked(class) };
+        let block = match slot.pop() {
+            Some(block) => Some(block),
+            None => alloc_slow(class),
+        };
+        #[cfg(debug_assertions)]
+        block.map(crate::block::guard::hand_out);
+        block
+    })
+}
+
+/// Takes a block of the class back.
+///
+/// # Safety
+/// It came from [`alloc`] of this class, and nobody uses it.
+#[inline(always)]
+pub(super) unsafe fn free(class: usize, block: NonNull<u8>) {
+    #[cfg(debug_assertions)]
+    {
+        use crate::block::guard;
+        let expected = guard::Expected { size: class::block_size(class), owner: class + 1 };
+        if let Err(fault) = guard::take_back(block, expected) {
+            os::fatal(&[fault.text(), " (by dealloc; the layout must be the one it was allocated with)\n"]);
+        }
+    }
+    THREAD.with(|thread| {
+        // SAFETY: `class_of` gives numbers below CLASSES.
+        let slot = unsafe { thread.slots.get_unchecked(class) };
+        if !slot.push(block) {
+            // SAFETY: the caller's duty.
+            unsafe { free_slow(class, block) }
+        }
+    });
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
+    THREAD.with(|thread| {
+        if !thread.is_active() {
+            return DEPOTS[class].take_one();
+        }
+        thread.housekeep();
+        thread.widen(class);
+        let got = thread.slots[class].pop_slow(&DEPOTS[class]);
+        if got.is_some() {
+            return got;
+        }
+        // The system has no more: what this thread hoards of other sizes may help, and what the depots do.
+        thread.flush();
+        drain_depots();
+        thread.widen(class);
+        thread.slots[class].pop_slow(&DEPOTS[class])
+    })
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn free_slow(class: usize, block: NonNull<u8>) {
+    THREAD.with(|thread| {
+        let slot = &thread.slots[class];
+        if !thread.is_active() || slot.is_foreign() {
+            // SAFETY: the caller's duty.
+            return unsafe { DEPOTS[class].give_one(block) };
+        }
+        thread.housekeep();
+        thread.widen(class);
+        // SAFETY: the caller's duty.
+        unsafe { slot.push_slow(&DEPOTS[class], block) }
+    });
+}
+
+/// Gives this thread's blocks to the depots.
+pub(super) fn flush() {
+    THREAD.with(HeapThread::flush);
+}
+
+/// Drains every depot: empty runs go to the reserve.
+pub(super) fn drain_depots() {
+    for depot in &DEPOTS {
+        depot.drain();
+        depot.release_empties();
+    }
+}
+
+/// Blocks of each class in threads' slots.
+pub(super) fn cached() -> [usize; CLASSES] {
+    let mut cached = [0; CLASSES];
+    THREADS.each(|thread| {
+        for (sum, slot) in cached.iter_mut().zip(&thread.slots) {
+            *sum += slot.cached();
+        }
+    });
+    cached
+}
+
+impl HeapThread {
+    /// Whether the thread may keep blocks; arms its farewell the first time.
+    fn is_active(&self) -> bool {
+        match self.life.get() {
+            Life::Active => true,
+            Life::Dead => false,
+            Life::Fresh => self.arm(),
+        }
+    }
+
+    fn arm(&self) -> bool {
+        // First of all: registering a destructor may come back here for memory.
+        self.life.set(Life::Active);
+        register_for_forks();
+        // SAFETY: the thread-local stays in place until the farewell has taken it off the roster.
+        unsafe { THREADS.enter(self) };
+        if FAREWELL.try_with(|_| ()).is_err() {
+            self.retire();
+        }
+        self.life.get() == Life::Active
+    }
+
+    fn retire(&self) {
+        self.flush();
+        self.life.set(Life::Dead);
+        THREADS.leave(self);
+    }
+
+    fn flush(&self) {
+        for (slot, depot) in self.slots.iter().zip(&DEPOTS) {
+            // SAFETY: a slot's blocks come from the depot of its class.
+            unsafe { slot.flush(depot) };
+        }
+        self.room.set(0);
+    }
+
+    /// Gives the class's slot room for more, as long as the thread's bytes allow.
+    fn widen(&self, class: usize) {
+        let slot = &self.slots[class];
+        let size = class::block_size(class);
+        let now = slot.capacity();
+        let want = if now == 0 {
+            (FIRST_MAGAZINE / size).clamp(1, 32)
+        } else {
+            (now * 2).min((LARGEST_MAGAZINE / size).max(1))
+        };
+        // Two magazines.
+        let more = want.saturating_sub(now) * size * 2;
+        let within = self.room.get() + more <= CACHE_BYTES.load(Ordering::Relaxed);
+        if within && want > now {
+            self.room.set(self.room.get() + more);
+            slot.set_capacity(want);
+        } else if now == 0 {
+            self.room.set(self.room.get() + size * 2);
+            slot.set_capacity(1);
+        }
+    }
+
+    /// Now and then: what lay idle goes back.
+    fn housekeep(&self) {
+        let patience = self.patience.get();
+        if patience > 0 {
+            self.patience.set(patience - 1);
+            return;
+        }
+        self.patience.set(PATIENCE);
+        let now = os::milliseconds();
+        if now >= self.due.get() {
+            let tick = u64::try_from(RESERVE.settings().tick.as_millis()).unwrap_or(u64::MAX);
+            self.due.set(now.saturating_add(tick.max(1)));
+            if tick > 0 {
+                self.trim();
+            }
+        }
+        if RESERVE.tick(now) {
+            for depot in &DEPOTS {
+                depot.trim();
+            }
+        }
+    }
+
+    /// Gives back what slots hold that have not been to their depot since the last time.
+    fn trim(&self) {
+        for (class, slot) in self.slots.iter().enumerate() {
+            if slot.is_engaged() && slot.idle() {
+                self.room.set(self.room.get() - slot.capacity() * class::block_size(class) * 2);
+                // SAFETY: a slot's blocks come from the depot of its class.
+                unsafe { slot.flush(&DEPOTS[class]) };
+            }
+        }
+    }
+}
+
+fn register_for_forks() {
+    extern "C" fn prepare() {
+        THREADS.hold();
+        DEPOTS.iter().for_each(Depot::hold);
+    }
+    extern "C" fn parent() {
+        // SAFETY: `prepare` took the locks in the thread that runs this.
+        DEPOTS.iter().for_each(|depot| unsafe { depot.let_go() });
+        // SAFETY: as above.
+        unsafe { THREADS.let_go() };
+    }
+    extern "C" fn child() {
+        THREAD.with(|thread| {
+            let survivor = (thread.life.get() == Life::Active).then_some(thread);
+            // SAFETY: `prepare` took the lock in the thread that this one is a copy of.
+            unsafe { THREADS.forget_others(survivor) };
+        });
+        parent();
+    }
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    if !ONCE.swap(true, Ordering::Relaxed) {
+        follow_forks();
+        os::at_fork(prepare, parent, child);
+    }
+}

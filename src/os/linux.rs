@@ -1,0 +1,189 @@
+//! The system calls, each with the error folded into what callers need.
+
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+
+use crate::primitive::{AtomicU32, AtomicUsize, Ordering};
+
+#[cfg(test)]
+use super::fake;
+
+/// A system without transparent huge pages of 2 MiB simply ignores the advice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Huge {
+    /// `MADV_HUGEPAGE`: fault whole huge pages.
+    Whole,
+    /// `MADV_NOHUGEPAGE`: never.
+    Never,
+}
+
+/// The size of the system's pages in bytes, asked for once.
+pub(crate) fn page_size() -> usize {
+    static PAGE: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: every thread that finds 0 stores the same value.
+    let known = PAGE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    // SAFETY: sysconf only reads its argument.
+    let asked = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let size = usize::try_from(asked).unwrap_or(4096).max(4096);
+    PAGE.store(size, Ordering::Relaxed);
+    size
+}
+
+fn map_raw(hint: *mut c_void, len: usize, extra: i32) -> Option<NonNull<u8>> {
+    #[cfg(test)]
+    if fake::refuses(fake::Call::Map) {
+        return None;
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | extra;
+    // SAFETY: a new anonymous mapping; without MAP_FIXED it replaces nothing, and MAP_FIXED_NOREPLACE refuses to.
+    let got = unsafe { libc::mmap(hint, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if got == libc::MAP_FAILED { None } else { NonNull::new(got.cast()) }
+}
+
+/// Maps `len` zeroed bytes at a multiple of `align` (a power of two, at least a page).
+///
+/// First asks for no more than `len`, then moves down to the next boundary, and only then maps `len + align` and
+/// trims: a process near its `RLIMIT_AS` gets what is left.
+pub(crate) fn map(len: usize, align: usize) -> Option<NonNull<u8>> {
+    let first = map_raw(ptr::null_mut(), len, 0)?;
+    if first.addr().get() & (align - 1) == 0 {
+        return Some(first);
+    }
+    // SAFETY: the mapping was made just above and nobody has seen it.
+    unsafe { unmap(first, len) };
+    let down = first.addr().get() & !(align - 1);
+    if let Some(got) = map_raw(ptr::without_provenance_mut(down), len, libc::MAP_FIXED_NOREPLACE) {
+        if got.addr().get() == down {
+            return Some(got);
+        }
+        // An old kernel takes the flag for a hint.
+        // SAFETY: as above.
+        unsafe { unmap(got, len) };
+    }
+    let total = len.checked_add(align)?;
+    let wide = map_raw(ptr::null_mut(), total, 0)?;
+    let lead = wide.addr().get().next_multiple_of(align) - wide.addr().get();
+    if lead > 0 {
+        // SAFETY: the leading part of the mapping just made; `lead` is a multiple of the page size.
+        unsafe { unmap(wide, lead) };
+    }
+    // SAFETY: lead < align, so the result is inside the mapping of len + align bytes.
+    let start = unsafe { wide.add(lead) };
+    let tail = total - lead - len;
+    if tail > 0 {
+        // SAFETY: start + len is inside the mapping, `tail` bytes before its end.
+        let end = unsafe { start.add(len) };
+        // SAFETY: the trailing part of the same mapping.
+        unsafe { unmap(end, tail) };
+    }
+    Some(start)
+}
+
+/// Maps `len` bytes right at `at` if nothing is mapped there.
+///
+/// The caller extends a mapping of its own: `at` is its end.
+pub(crate) fn map_extended(at: NonNull<u8>, len: usize) -> bool {
+    match map_raw(at.as_ptr().cast(), len, libc::MAP_FIXED_NOREPLACE) {
+        Some(got) if got == at => true,
+        Some(got) => {
+            // SAFETY: made just above, not where we asked for it, seen by nobody.
+            unsafe { unmap(got, len) };
+            false
+        }
+        None => false,
+    }
+}
+
+/// Gives address space back.
+///
+/// # Safety
+/// `[at, at + len)` was mapped by this module, is in pages, and nobody uses it any more.
+pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's duty. It can fail only where splitting a mapping exceeds the system's number of mappings:
+    // the address space then stays ours and is not used again.
+    let _ = unsafe { libc::munmap(at.as_ptr().cast(), len) };
+}
+
+/// Grows or shrinks a mapping, moving it where it must; the bytes keep their values, new ones are zero.
+///
+/// # Safety
+/// `[at, at + old)` is one whole mapping made by [`map`], used by nobody else.
+pub(crate) unsafe fn remap(at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
+    #[cfg(test)]
+    if fake::refuses(fake::Call::Remap) {
+        return None;
+    }
+    // SAFETY: the caller's duty.
+    let got = unsafe { libc::mremap(at.as_ptr().cast(), old, new, libc::MREMAP_MAYMOVE) };
+    if got == libc::MAP_FAILED { None } else { NonNull::new(got.cast()) }
+}
+
+/// Gives the pages of `[at, at + len)` back at once; they read as zero afterwards. False if the system refused.
+///
+/// # Safety
+/// The range is mapped by this module, in whole pages, and holds nothing that anybody wants.
+pub(crate) unsafe fn purge(at: NonNull<u8>, len: usize) -> bool {
+    #[cfg(test)]
+    if fake::refuses(fake::Call::Purge) {
+        return false;
+    }
+    // SAFETY: the caller's duty.
+    unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTNEED) == 0 }
+}
+
+/// Makes the pages of a range present in one call (`MADV_POPULATE_WRITE`, Linux 5.14); older systems fault as ever.
+pub(crate) fn populate(at: NonNull<u8>, len: usize) {
+    // SAFETY: populating changes no byte; a range that isn't mapped is an error and no more.
+    let _ = unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+}
+
+/// Advises for or against huge pages.
+pub(crate) fn advise_huge(at: NonNull<u8>, len: usize, huge: Huge) {
+    let advice = match huge {
+        Huge::Whole => libc::MADV_HUGEPAGE,
+        Huge::Never => libc::MADV_NOHUGEPAGE,
+    };
+    // SAFETY: advice changes no byte; a range that isn't mapped is an error and no more.
+    let _ = unsafe { libc::madvise(at.as_ptr().cast(), len, advice) };
+}
+
+/// A coarse monotonic clock in milliseconds: some ten nanoseconds a call, no system call.
+pub(crate) fn milliseconds() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time into `now`.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// Sleeps while `word` holds `expected`; may return early.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel reads the word, which the reference keeps alive.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, expected, ptr::null::<libc::timespec>()) };
+}
+
+/// Wakes one sleeper on `word`.
+pub(crate) fn futex_wake_one(word: &AtomicU32) {
+    let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel uses the address only as a key.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+}
+
+/// Registers what to do around `fork`: before it, and after it in the parent and in the child.
+pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: the three functions live as long as the program.
+    let _ = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+}
+
+/// Writes `parts` to standard error without allocating, and aborts: the last word on a caller's broken promise.
+#[cold]
+pub(crate) fn fatal(parts: &[&str]) -> ! {
+    for part in parts {
+        // SAFETY: writes from a live string.
+        let _ = unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+    std::process::abort()
+}

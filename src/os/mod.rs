@@ -1,0 +1,18 @@
+//! What the system does for us: address space, giving memory back, sleeping on a word, the clock.
+//!
+//! [`linux`] makes the calls; under test [`fake`] stands in front of them and refuses on command, so that every
+//! caller's "the system said no" is a path that a test has walked.
+
+#[cfg(all(test, not(millpond_loom)))]
+pub(crate) mod fake;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "system calls")]
+mod linux;
+#[expect(unsafe_code, reason = "a lock hands out access to what it guards")]
+mod lock;
+
+#[cfg(not(millpond_loom))]
+pub(crate) use linux::{
+    Huge, advise_huge, at_fork, fatal, map, map_extended, milliseconds, page_size, populate, purge, remap, unmap,
+};
+pub(crate) use lock::{Lock, LockGuard};

@@ -1,0 +1,17 @@
+//! The only switch between the standard library's primitives and loom's models of them.
+//!
+//! Everything else takes atomics, locks' cells and thread hints from here, so that one `cfg` decides what a
+//! protocol runs on. A test greps for others.
+
+#[cfg(not(millpond_loom))]
+mod imp {
+    pub(crate) use core::hint::spin_loop;
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+}
+
+#[cfg(millpond_loom)]
+mod imp {
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+}
+
+pub(crate) use imp::*;
