@@ -1,11 +1,33 @@
-//! wip
+#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "nightly", feature(allocator_api))]
+#![cfg_attr(millpond_loom, allow(dead_code, reason = "the models use the protocols, not all that stands on them"))]
+
+// The map, from the ground up. A floor uses only those below it; a test reads the `use` lines and says so.
+
 mod primitive;
+
 mod os;
+
 mod block;
+
 mod cache;
+
 #[cfg(not(millpond_loom))]
 mod heap;
 #[cfg(not(millpond_loom))]
-pub use heap::{Heap, HeapConfig, HeapStats, ClassStats};
+mod pool;
+
 #[cfg(not(millpond_loom))]
-pub use block::{reserve::HugePages, layout::LayoutError};
+#[expect(unsafe_code, reason = "implements the allocator traits")]
+mod allocator;
+
+pub use block::MemoryError;
+#[cfg(not(millpond_loom))]
+pub use block::reserve::HugePages;
+#[cfg(not(millpond_loom))]
+pub use heap::{ClassStats, Heap, HeapConfig, HeapStats};
+#[cfg(not(millpond_loom))]
+pub use pool::{
+    Block, BlockPool, BlockPoolBuilder, Created, OwnedBlock, OwnedPoolBox, Pool, PoolArc, PoolBox, PoolBuilder,
+    PoolStats, Recycled, Recycler, RecyclerBuilder, RecyclerError, TryAllocError,
+};

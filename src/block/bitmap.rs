@@ -8,7 +8,7 @@ const BITS: usize = u64::BITS as usize;
 #[inline]
 const fn mask(word: usize, start: usize, end: usize) -> u64 {
     let low = word * BITS;
-    let from = if start > low { start - low } else { 0 };
+    let from = start.saturating_sub(low);
     let to = if end < low + BITS { end - low } else { BITS };
     if from >= to { 0 } else { (u64::MAX << from) & (u64::MAX >> (BITS - to)) }
 }

@@ -1,7 +1,6 @@
 //! The size and alignment of a pool's blocks, with what is derived from them once.
 
-use core::fmt;
-
+use super::MemoryError;
 use super::{LARGEST_IN_REGION, SLOT, SMALLEST_BLOCK};
 
 /// The reciprocal's binary point. An offset is below 2^26 and a reciprocal at most 2^36 + 1: no overflow.
@@ -17,62 +16,22 @@ pub(crate) struct BlockLayout {
     per_run: u32,
 }
 
-/// Why a block size and alignment can't be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LayoutError {
-    /// The block size was 0.
-    ZeroSize,
-    /// The alignment was 0 or no power of two.
-    BadAlignment {
-        /// What was asked for, in bytes.
-        align: usize,
-    },
-    /// The size, rounded up to the alignment, or the alignment itself, is beyond what a pool can hold.
-    TooLarge {
-        /// The size asked for, in bytes.
-        size: usize,
-        /// The alignment asked for, in bytes.
-        align: usize,
-        /// The largest that fits, in bytes.
-        max: usize,
-    },
-}
-
-impl fmt::Display for LayoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ZeroSize => write!(f, "a block of 0 bytes cannot be handed out: the smallest block size is 1 byte"),
-            Self::BadAlignment { align } => {
-                write!(f, "an alignment of {align} is not a power of two: use 1, 2, 4, 8 and so on")
-            }
-            Self::TooLarge { size, align, max } => write!(
-                f,
-                "a block of {size} bytes aligned to {align} does not fit a pool: size (rounded up to the alignment) \
-                 and alignment may be at most {max} bytes; ask the heap for larger pieces"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for LayoutError {}
-
 impl BlockLayout {
     /// Lays out blocks of `size` bytes (rounded up to 16 and to `align`).
-    pub(crate) const fn new(size: usize, align: usize) -> Result<Self, LayoutError> {
+    pub(crate) const fn new(size: usize, align: usize) -> Result<Self, MemoryError> {
         if size == 0 {
-            return Err(LayoutError::ZeroSize);
+            return Err(MemoryError::ZeroSize);
         }
         if !align.is_power_of_two() {
-            return Err(LayoutError::BadAlignment { align });
+            return Err(MemoryError::BadAlignment { align });
         }
         if size > LARGEST_IN_REGION || align > LARGEST_IN_REGION {
-            return Err(LayoutError::TooLarge { size, align, max: LARGEST_IN_REGION });
+            return Err(MemoryError::TooLarge { size, align, max: LARGEST_IN_REGION });
         }
         let align = if align < SMALLEST_BLOCK { SMALLEST_BLOCK } else { align };
         let size = size.next_multiple_of(align);
         if size > LARGEST_IN_REGION {
-            return Err(LayoutError::TooLarge { size, align, max: LARGEST_IN_REGION });
+            return Err(MemoryError::TooLarge { size, align, max: LARGEST_IN_REGION });
         }
         let run_bytes = run_bytes(size);
         Ok(Self {
@@ -111,9 +70,7 @@ impl BlockLayout {
     /// is meant, and `index * size != offset` shows it.
     #[inline]
     pub(crate) const fn index_of(&self, offset: usize) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "below per_run for offsets inside a run")]
-        let index = ((offset as u64 * self.reciprocal) >> POINT) as u32;
-        index
+        ((offset as u64 * self.reciprocal) >> POINT) as u32
     }
 }
 
@@ -162,9 +119,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_numbers() {
-        assert_eq!(BlockLayout::new(0, 8), Err(LayoutError::ZeroSize));
-        assert_eq!(BlockLayout::new(8, 0), Err(LayoutError::BadAlignment { align: 0 }));
-        assert_eq!(BlockLayout::new(8, 24), Err(LayoutError::BadAlignment { align: 24 }));
+        assert_eq!(BlockLayout::new(0, 8), Err(MemoryError::ZeroSize));
+        assert_eq!(BlockLayout::new(8, 0), Err(MemoryError::BadAlignment { align: 0 }));
+        assert_eq!(BlockLayout::new(8, 24), Err(MemoryError::BadAlignment { align: 24 }));
         for (size, align) in [(usize::MAX, 1), (LARGEST_IN_REGION + 1, 1), (1, LARGEST_IN_REGION * 2)] {
             let error = BlockLayout::new(size, align).unwrap_err();
             assert!(error.to_string().contains("16777216"), "{error}");

@@ -3,6 +3,7 @@
 //! [`Reserve`] holds regions; a region ([`region`]) is cut into quanta ([`quanta`]); runs ([`run`]) are quanta cut
 //! into equal blocks. The picture, the sizes and the reasons are in the `README.md` beside this file.
 
+pub(crate) mod error;
 pub(crate) mod layout;
 
 #[cfg(not(millpond_loom))]
@@ -22,9 +23,10 @@ pub(crate) mod reserve;
 #[expect(unsafe_code, reason = "runs are linked through raw pointers into their regions' headers")]
 pub(crate) mod run;
 
+pub use error::MemoryError;
 pub(crate) use layout::BlockLayout;
 #[cfg(not(millpond_loom))]
-pub(crate) use reserve::{RESERVE, Reserve};
+pub(crate) use reserve::RESERVE;
 #[cfg(not(millpond_loom))]
 pub(crate) use run::Runs;
 

@@ -287,7 +287,7 @@ mod tests {
             // What a region's memory would hold: false reads as zero.
             let mut written = vec![false; end];
             let mut owner = vec![false; end];
-            let mut claim = |owner: &mut Vec<bool>, written: &mut Vec<bool>, extent: Extent, zeroed: bool| {
+            let claim = |owner: &mut Vec<bool>, written: &mut Vec<bool>, extent: Extent, zeroed: bool| {
                 for i in extent.start..extent.end() {
                     assert!(!owner[i], "handed out twice");
                     assert!(!zeroed || !written[i], "said to be zero and is not");

@@ -9,8 +9,8 @@ use core::time::Duration;
 use super::quanta::{Extent, Victims};
 use super::region::{HEADER_BYTES, RegionRef};
 use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
-use crate::os::{self, Huge, Lock, LockGuard};
-use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+use crate::os::{self, Huge, Lock, LockGuard, Ticker};
+use crate::primitive::{AtomicBool, Ordering};
 
 /// The process's reserve: everything in Millpond gets its memory here.
 pub(crate) static RESERVE: Reserve = Reserve::new();
@@ -78,8 +78,7 @@ unsafe impl Send for State {}
 #[derive(Debug)]
 pub(crate) struct Reserve {
     state: Lock<State>,
-    /// The next tick, in milliseconds of the coarse clock. Relaxed: whoever is early or late by one does no harm.
-    due: AtomicU64,
+    ticker: Ticker,
 }
 
 impl Reserve {
@@ -102,7 +101,10 @@ impl Reserve {
             purges: 0,
             refusals: 0,
         };
-        Self { state: Lock::new(State { regions: None, figures, dirty: 0, patience: 0, settings }), due: AtomicU64::new(0) }
+        Self {
+            state: Lock::new(State { regions: None, figures, dirty: 0, patience: 0, settings }),
+            ticker: Ticker::new(),
+        }
     }
 
     /// `bytes` (rounded up to quanta) at a multiple of `align`, and whether they read as zero. At most
@@ -233,21 +235,17 @@ impl Reserve {
         self.give_back(self.state.lock(), Victims::All, 0)
     }
 
-    /// Called now and then by whoever is on a slow path, with the time: gives back what has been free for a whole
-    /// tick. True for the one caller of each tick.
-    pub(crate) fn tick(&self, now: u64) -> bool {
-        if now < self.due.load(Ordering::Relaxed) {
-            return false;
-        }
+    /// Called now and then by whoever is on a slow path, with the time: gives back what has been free for a tick.
+    pub(crate) fn tick(&self, now: u64) {
         let mut state = self.state.lock();
-        let period = u64::try_from(state.settings.tick.as_millis()).unwrap_or(u64::MAX);
-        let first = self.due.swap(now.saturating_add(period.max(1)), Ordering::Relaxed) == 0;
+        if !self.ticker.passed(now, state.settings.tick) {
+            return;
+        }
         state.patience = 0;
-        if period > 0 && !first && state.dirty > 0 {
+        if state.dirty > 0 {
             self.give_back(state, Victims::Aged, 0);
             self.state.lock().age();
         }
-        period > 0
     }
 
     /// Gives victims back until no more than `target` bytes are dirty. The lock is open while the system works: a
@@ -314,9 +312,8 @@ impl Reserve {
 
     pub(crate) fn configure(&self, settings: Settings) {
         self.state.lock().settings = settings;
-        self.due.store(0, Ordering::Relaxed);
+        self.ticker.restart();
     }
-
 }
 
 /// Has the process's reserve follow forks. Called before anything else registers for them: what registers first is

@@ -133,17 +133,26 @@ unsafe impl Send for Runs {}
 
 impl Runs {
     pub(crate) const fn new(layout: BlockLayout, reserve: &'static Reserve, owner: usize) -> Self {
-        Self { layout, reserve, open: RunList { head: None }, full: RunList { head: None }, blocks: 0, free: 0, keep: 0, owner }
-    }
-
-    /// Sets the number that marks its runs, before there are any.
-    pub(crate) fn set_owner(&mut self, owner: usize) {
-        debug_assert_eq!(self.blocks, 0);
-        self.owner = owner;
+        Self {
+            layout,
+            reserve,
+            open: RunList { head: None },
+            full: RunList { head: None },
+            blocks: 0,
+            free: 0,
+            keep: 0,
+            owner,
+        }
     }
 
     pub(crate) const fn layout(&self) -> &BlockLayout {
         &self.layout
+    }
+
+    /// The number that marks its runs.
+    #[cfg(debug_assertions)]
+    pub(crate) const fn owner(&self) -> usize {
+        self.owner
     }
 
     pub(crate) const fn blocks(&self) -> usize {
@@ -159,9 +168,18 @@ impl Runs {
         self.blocks / self.layout.per_run() as usize * self.layout.run_bytes()
     }
 
-    /// Empty runs from now on stay until there are more than `blocks` blocks.
-    pub(crate) fn keep(&mut self, blocks: usize) {
+    /// Makes at least `blocks` blocks ready, their memory present, and keeps them. False if the reserve has too few.
+    pub(crate) fn prepare(&mut self, blocks: usize) -> bool {
         self.keep = blocks;
+        while self.blocks < blocks {
+            if !self.grow() {
+                return false;
+            }
+            if let Some(run) = self.open.head {
+                crate::os::populate(run.base(), self.layout.run_bytes());
+            }
+        }
+        true
     }
 
     /// Adds a run. False if the reserve has none.

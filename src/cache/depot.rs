@@ -71,6 +71,8 @@ impl Source for crate::block::Runs {
 pub(crate) struct DepotFigures {
     /// Out of the source: with users, in threads' slots, in full magazines.
     pub(crate) out: usize,
+    /// The most that `out` ever was.
+    pub(crate) peak: usize,
     /// In full magazines.
     pub(crate) stored: usize,
     /// Magazines filled from the source, ever.
@@ -177,6 +179,7 @@ impl<S: Source> Depot<S> {
         let mut got = None;
         if state.figures.out < state.limit {
             state.figures.out += state.source.take(1, &mut |block| got = Some(block));
+            state.figures.peak = state.figures.peak.max(state.figures.out);
         }
         got
     }
@@ -302,8 +305,15 @@ impl<S> LockedSource<'_, S> {
 
 impl<S: Source> State<S> {
     const fn new(source: S) -> Self {
-        let figures = DepotFigures { out: 0, stored: 0, refills: 0, drains: 0, exchanges: 0 };
-        Self { full: MagazineList::new(), spare: MagazineList::new(), limit: usize::MAX, figures, exchanges_then: 0, source }
+        let figures = DepotFigures { out: 0, peak: 0, stored: 0, refills: 0, drains: 0, exchanges: 0 };
+        Self {
+            full: MagazineList::new(),
+            spare: MagazineList::new(),
+            limit: usize::MAX,
+            figures,
+            exchanges_then: 0,
+            source,
+        }
     }
 
     fn refill(&mut self, magazine: &mut Magazine, want: usize) {
@@ -314,6 +324,7 @@ impl<S: Source> State<S> {
         let source = &mut self.source;
         magazine.fill(want, |want, each| source.take(want, each));
         self.figures.out += magazine.len();
+        self.figures.peak = self.figures.peak.max(self.figures.out);
         self.figures.refills += 1;
     }
 

@@ -50,8 +50,10 @@ unsafe impl Send for Magazine {}
 impl Magazine {
     fn word(&self, index: usize) -> &Word {
         debug_assert!(index < WORDS);
-        // SAFETY: below WORDS, and the frame is ours as long as `self` lives.
-        unsafe { self.0.cast::<Word>().add(index).as_ref() }
+        // SAFETY: below WORDS, so inside the frame.
+        let word = unsafe { self.0.cast::<Word>().add(index) };
+        // SAFETY: the frame is ours as long as `self` lives.
+        unsafe { word.as_ref() }
     }
 
     /// Tells loom that the frame is used here.

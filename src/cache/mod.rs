@@ -5,6 +5,8 @@
 
 #[expect(unsafe_code, reason = "frames are raw memory that passes from hand to hand")]
 pub(crate) mod depot;
+#[cfg(not(millpond_loom))]
+pub(crate) mod life;
 #[expect(unsafe_code, reason = "a frame's words are reached by cursor")]
 pub(crate) mod magazine;
 #[expect(unsafe_code, reason = "threads and pools are listed by address")]
@@ -15,7 +17,10 @@ pub(crate) mod slot;
 #[cfg(all(test, millpond_loom))]
 mod models;
 
-pub(crate) use depot::{Depot, DepotFigures, Source};
+pub(crate) use depot::Depot;
+#[cfg(not(millpond_loom))]
+pub(crate) use life::Life;
+pub(crate) use magazine::CAPACITY;
 #[cfg(not(millpond_loom))]
 pub(crate) use magazine::stock::follow_forks;
 pub(crate) use registry::{Member, PoolKey, PoolRegistry, PoolThread, Roster, RosterLink};

@@ -71,6 +71,14 @@ impl<T: Member> Members<T> {
         }
     }
 
+    /// Forgets all but `survivor`.
+    fn only(&mut self, survivor: Option<&T>) {
+        self.head = ptr::null();
+        if let Some(survivor) = survivor {
+            self.enter(survivor);
+        }
+    }
+
     fn each(&self, mut look: impl FnMut(&T)) {
         let mut at = self.head;
         // SAFETY: as above.
@@ -126,11 +134,7 @@ impl<T: Member> Roster<T> {
     #[cfg(not(millpond_loom))]
     pub(crate) unsafe fn forget_others(&self, survivor: Option<&T>) {
         // SAFETY: the caller's duty.
-        let members = unsafe { self.0.held() };
-        members.head = ptr::null();
-        if let Some(survivor) = survivor {
-            members.enter(survivor);
-        }
+        unsafe { self.0.held() }.only(survivor);
     }
 }
 
@@ -209,7 +213,9 @@ impl PoolThread {
             return None;
         }
         // SAFETY: below the table's length.
-        let slot = unsafe { &*self.table.load(Ordering::Relaxed).add(key.index()) };
+        let slot = unsafe { self.table.load(Ordering::Relaxed).add(key.index()) };
+        // SAFETY: as above; tables are replaced by this thread alone.
+        let slot = unsafe { &*slot };
         // Relaxed: this thread wrote it (G3).
         (slot.key.load(Ordering::Relaxed) == key.0).then_some(&slot.slot)
     }
@@ -328,8 +334,10 @@ impl<S: Source> PoolRegistry<S> {
             // SAFETY: inside the table just got.
             let place = unsafe { new.add(index) };
             let value = if index < old_len {
-                // SAFETY: inside the old table; moved out, since the old table is given away below.
-                unsafe { ptr::read(old.add(index)) }
+                // SAFETY: inside the old table.
+                let slot = unsafe { old.add(index) };
+                // SAFETY: moved out, once: the old table is given away below.
+                unsafe { slot.read() }
             } else {
                 PoolSlot { key: AtomicUsize::new(0), slot: Slot::new() }
             };
@@ -354,24 +362,40 @@ impl<S: Source> PoolRegistry<S> {
         unsafe { self.0.held() }.each_depot(Depot::hold);
     }
 
-    /// Ends [`hold`](Self::hold). In the child, `survivor` is the only thread left.
+    /// Ends [`hold`](Self::hold), in the parent and in the child.
     ///
     /// # Safety
     /// The locks are held by `hold`.
     #[cfg(not(millpond_loom))]
-    pub(crate) unsafe fn let_go(&self, child: Option<&PoolThread>, is_child: bool) {
+    pub(crate) unsafe fn let_go(&self) {
         // SAFETY: the caller's duty.
         let state = unsafe { self.0.held() };
-        if is_child {
-            state.threads.head = ptr::null();
-            if let Some(survivor) = child {
-                state.threads.enter(survivor);
-            }
-        }
         // SAFETY: the caller's duty.
         state.each_depot(|depot| unsafe { depot.let_go() });
         // SAFETY: the caller's duty.
         unsafe { self.0.release() }
+    }
+
+    /// In a forked child: only `survivor` is still a thread.
+    ///
+    /// # Safety
+    /// The lock is held by [`hold`](Self::hold).
+    #[cfg(not(millpond_loom))]
+    pub(crate) unsafe fn forget_others(&self, survivor: Option<&PoolThread>) {
+        // SAFETY: the caller's duty.
+        unsafe { self.0.held() }.threads.only(survivor);
+    }
+
+    /// Gives back what this thread's slots hold that have not been to their depot since the last time.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn trim(&self, thread: &PoolThread) {
+        self.0.lock().give_back(thread, |slot| slot.is_engaged() && slot.idle());
+    }
+
+    /// Has every depot give back what lay idle.
+    #[cfg(not(millpond_loom))]
+    pub(crate) fn trim_depots(&self) {
+        self.0.lock().each_depot(Depot::trim);
     }
 }
 
@@ -387,12 +411,20 @@ impl<S: Source> Registered<S> {
     }
 
     fn flush(&self, thread: &PoolThread) {
+        self.give_back(thread, |_| true);
+    }
+
+    fn give_back(&self, thread: &PoolThread, chosen: impl Fn(&Slot) -> bool) {
         for (slot, entry) in thread.slots().iter().zip(self.entries.as_slice()) {
             match entry.depot {
-                // SAFETY: in the registry, so the depot is there (G2), and the key says that the blocks are its own.
-                Some(depot) if slot.key.load(Ordering::Relaxed) == entry.key.0 => unsafe {
-                    slot.slot.flush(depot.as_ref());
-                },
+                Some(depot) if slot.key.load(Ordering::Relaxed) == entry.key.0 => {
+                    if chosen(&slot.slot) {
+                        // SAFETY: in the registry, so the depot is there (G2).
+                        let depot = unsafe { depot.as_ref() };
+                        // SAFETY: the key says that the blocks are this depot's.
+                        unsafe { slot.slot.flush(depot) };
+                    }
+                }
                 _ => slot.slot.discard(),
             }
         }

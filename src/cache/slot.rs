@@ -155,8 +155,9 @@ impl Slot {
 
     fn load_words(&self, frame: NonNull<Frame>, len: usize, capacity: usize) {
         let bottom = Self::word(frame, WORDS - capacity);
-        // SAFETY: capacity is at most 127, so there is a word below the bottom; the frame is this thread's.
-        unsafe { (*bottom.sub(1)).set(ptr::null_mut()) };
+        let below = Self::word(frame, WORDS - 1 - capacity);
+        // SAFETY: capacity is at most 127, so the word is in the frame, which is this thread's.
+        unsafe { (*below).set(ptr::null_mut()) };
         self.bottom.store(bottom, Ordering::Relaxed);
         self.cursor.store(Self::word(frame, WORDS - capacity + len), Ordering::Relaxed);
     }

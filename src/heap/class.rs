@@ -96,6 +96,7 @@ mod tests {
         let mean: f64 = (0..steps)
             .map(|step| {
                 let size = 128.0 * (LARGEST as f64 / 128.0).powf(f64::from(step) / f64::from(steps));
+                #[expect(clippy::cast_possible_truncation, reason = "at most 32768")]
                 let (wasted, block) = waste(size.ceil() as usize);
                 wasted as f64 / block as f64
             })

@@ -60,11 +60,8 @@ impl Heap {
 #[inline(always)]
 fn alloc(layout: Layout) -> *mut u8 {
     let size = padded(&layout);
-    let got = if size <= class::LARGEST {
-        thread::alloc(class_of(size))
-    } else {
-        large::alloc(&layout).map(|(at, _)| at)
-    };
+    let got =
+        if size <= class::LARGEST { thread::alloc(class_of(size)) } else { large::alloc(&layout).map(|(at, _)| at) };
     got.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
@@ -115,8 +112,10 @@ unsafe impl GlobalAlloc for Heap {
                 return ptr;
             }
         } else if from > class::LARGEST && to > class::LARGEST {
-            // SAFETY: the caller's duty: not null, allocated with this layout.
-            if let Some(at) = unsafe { large::resize(NonNull::new_unchecked(ptr), &layout, &new) } {
+            // SAFETY: the caller's duty: not null.
+            let at = unsafe { NonNull::new_unchecked(ptr) };
+            // SAFETY: the caller's duty: allocated with this layout.
+            if let Some(at) = unsafe { large::resize(at, &layout, &new) } {
                 return at.as_ptr();
             }
         }

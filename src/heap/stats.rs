@@ -97,7 +97,8 @@ impl HeapStats {
             smallest.exchanges += zero.exchanges;
         }
         classes.retain(|class| class.refills > 0 || class.free > 0 || class.live > 0);
-        let sum = |of: fn(&ClassStats) -> usize| classes.iter().map(|class| of(class) * class.block_size).sum::<usize>();
+        let sum =
+            |of: fn(&ClassStats) -> usize| classes.iter().map(|class| of(class) * class.block_size).sum::<usize>();
         let (large_blocks, large_bytes) =
             (large::LIVE.load(Ordering::Relaxed), large::LIVE_BYTES.load(Ordering::Relaxed));
         let reserve = RESERVE.figures();

@@ -9,8 +9,8 @@ use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
 use crate::block::{RESERVE, Runs};
-use crate::cache::{Depot, Member, Roster, RosterLink, Slot, follow_forks};
-use crate::os;
+use crate::cache::{Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
+use crate::os::{self, Ticker};
 use crate::primitive::{AtomicBool, AtomicUsize, Ordering};
 
 /// The depots of the process's heap, by class.
@@ -27,6 +27,9 @@ pub(super) static DEPOTS: [Depot<Runs>; CLASSES] = {
 /// All threads with caches.
 pub(super) static THREADS: Roster<HeapThread> = Roster::new();
 
+/// When to look for idle depots again.
+static TICKER: Ticker = Ticker::new();
+
 /// The most bytes that a thread's slots may hold together.
 pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(512 * 1024);
 
@@ -37,24 +40,17 @@ const LARGEST_MAGAZINE: usize = 16 * 1024;
 /// Slow paths between two looks at the clock.
 const PATIENCE: u32 = 64;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Fresh,
-    Active,
-    Dead,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct HeapThread {
     slots: [Slot; CLASSES],
     link: RosterLink<Self>,
-    life: Cell<Life>,
+    life: Life,
     /// Bytes that the slots' magazines could hold.
     room: Cell<usize>,
     patience: Cell<u32>,
-    /// When to look for idle slots again, in milliseconds.
-    due: Cell<u64>,
+    /// When to look for idle slots again.
+    ticker: Ticker,
 }
 
 impl Member for HeapThread {
@@ -68,10 +64,10 @@ std::thread_local! {
         HeapThread {
             slots: [const { Slot::new() }; CLASSES],
             link: RosterLink::new(),
-            life: Cell::new(Life::Fresh),
+            life: Life::new(),
             room: Cell::new(0),
             patience: Cell::new(PATIENCE),
-            due: Cell::new(0),
+            ticker: Ticker::new(),
         }
     };
     static FAREWELL: Farewell = const { Farewell };
@@ -97,7 +93,9 @@ pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
             None => alloc_slow(class),
         };
         #[cfg(debug_assertions)]
-        block.map(crate::block::guard::hand_out);
+        if let Some(block) = block {
+            crate::block::guard::hand_out(block);
+        }
         block
     })
 }
@@ -190,28 +188,21 @@ pub(super) fn cached() -> [usize; CLASSES] {
 impl HeapThread {
     /// Whether the thread may keep blocks; arms its farewell the first time.
     fn is_active(&self) -> bool {
-        match self.life.get() {
-            Life::Active => true,
-            Life::Dead => false,
-            Life::Fresh => self.arm(),
-        }
-    }
-
-    fn arm(&self) -> bool {
-        // First of all: registering a destructor may come back here for memory.
-        self.life.set(Life::Active);
-        register_for_forks();
-        // SAFETY: the thread-local stays in place until the farewell has taken it off the roster.
-        unsafe { THREADS.enter(self) };
-        if FAREWELL.try_with(|_| ()).is_err() {
-            self.retire();
-        }
-        self.life.get() == Life::Active
+        self.life.is_active(|| {
+            register_for_forks();
+            // SAFETY: the thread-local stays in place until the farewell has taken it off the roster.
+            unsafe { THREADS.enter(self) };
+            let armed = FAREWELL.try_with(|_| ()).is_ok();
+            if !armed {
+                self.retire();
+            }
+            armed
+        })
     }
 
     fn retire(&self) {
         self.flush();
-        self.life.set(Life::Dead);
+        self.life.end();
         THREADS.leave(self);
     }
 
@@ -254,17 +245,13 @@ impl HeapThread {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        if now >= self.due.get() {
-            let tick = u64::try_from(RESERVE.settings().tick.as_millis()).unwrap_or(u64::MAX);
-            self.due.set(now.saturating_add(tick.max(1)));
-            if tick > 0 {
-                self.trim();
-            }
+        let tick = RESERVE.settings().tick;
+        if self.ticker.passed(now, tick) {
+            self.trim();
         }
-        if RESERVE.tick(now) {
-            for depot in &DEPOTS {
-                depot.trim();
-            }
+        if TICKER.passed(now, tick) {
+            DEPOTS.iter().for_each(Depot::trim);
+            RESERVE.tick(now);
         }
     }
 
@@ -293,7 +280,7 @@ fn register_for_forks() {
     }
     extern "C" fn child() {
         THREAD.with(|thread| {
-            let survivor = (thread.life.get() == Life::Active).then_some(thread);
+            let survivor = thread.life.began().then_some(thread);
             // SAFETY: `prepare` took the lock in the thread that this one is a copy of.
             unsafe { THREADS.forget_others(survivor) };
         });

@@ -10,9 +10,13 @@ pub(crate) mod fake;
 mod linux;
 #[expect(unsafe_code, reason = "a lock hands out access to what it guards")]
 mod lock;
+#[cfg(not(millpond_loom))]
+mod ticker;
 
 #[cfg(not(millpond_loom))]
 pub(crate) use linux::{
     Huge, advise_huge, at_fork, fatal, map, map_extended, milliseconds, page_size, populate, purge, remap, unmap,
 };
 pub(crate) use lock::{Lock, LockGuard};
+#[cfg(not(millpond_loom))]
+pub(crate) use ticker::Ticker;

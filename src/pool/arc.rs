@@ -1,0 +1,158 @@
+//! Values that share their block.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use super::BlockPool;
+use crate::primitive::{AtomicUsize, Ordering};
+
+/// What lies in a shared block.
+#[repr(C)]
+pub(super) struct ArcInner<T> {
+    owners: AtomicUsize,
+    value: T,
+}
+
+/// A value in a block of a pool that several owners share: like `Arc`, without weak references. The last owner drops
+/// the value and gives the block back.
+///
+/// ```
+/// use millpond::Pool;
+/// static NAMES: Pool<String> = Pool::new();
+/// let one = NAMES.alloc_arc("mill".to_owned());
+/// let two = one.clone();
+/// std::thread::spawn(move || assert_eq!(*two, "mill")).join().unwrap();
+/// assert_eq!(millpond::PoolArc::owners(&one), 1);
+/// ```
+#[must_use = "dropping the last one drops the value"]
+pub struct PoolArc<'p, T> {
+    inner: NonNull<ArcInner<T>>,
+    pool: &'p BlockPool,
+    owns: PhantomData<T>,
+}
+
+// SAFETY: as for `Arc`: owners on several threads share the value, and any of them may drop it.
+unsafe impl<T: Send + Sync> Send for PoolArc<'_, T> {}
+// SAFETY: as above: a shared owner can be cloned.
+unsafe impl<T: Send + Sync> Sync for PoolArc<'_, T> {}
+
+impl<T> Unpin for PoolArc<'_, T> {}
+
+impl<'p, T> PoolArc<'p, T> {
+    /// Moves `value` into a block.
+    ///
+    /// # Safety
+    /// `block` was taken from `pool`, fits, and is nobody else's.
+    pub(super) unsafe fn write(pool: &'p BlockPool, block: NonNull<ArcInner<T>>, value: T) -> Self {
+        // SAFETY: the caller's duty.
+        unsafe { block.write(ArcInner { owners: AtomicUsize::new(1), value }) };
+        Self { inner: block, pool, owns: PhantomData }
+    }
+
+    fn inner(&self) -> &ArcInner<T> {
+        // SAFETY: an owner keeps the block.
+        unsafe { self.inner.as_ref() }
+    }
+
+    /// How many owners there are; others may come and go meanwhile.
+    #[must_use]
+    pub fn owners(this: &Self) -> usize {
+        this.inner().owners.load(Ordering::Relaxed)
+    }
+
+    /// Whether both are owners of one value.
+    #[must_use]
+    pub fn ptr_eq(this: &Self, other: &Self) -> bool {
+        this.inner == other.inner
+    }
+
+    /// The value, if this is its only owner.
+    #[must_use]
+    pub fn get_mut(this: &mut Self) -> Option<&mut T> {
+        // Acquire: pairs with the Release of the owner before the last, whose use of the value is over.
+        if this.inner().owners.load(Ordering::Acquire) == 1 {
+            // SAFETY: the only owner is borrowed uniquely; without weak references no other can appear.
+            Some(unsafe { &mut (*this.inner.as_ptr()).value })
+        } else {
+            None
+        }
+    }
+
+    /// Moves the value out, if this is its only owner.
+    ///
+    /// # Errors
+    /// Gives the owner back, if there are others.
+    pub fn try_unwrap(this: Self) -> Result<T, Self> {
+        // Acquire: as in `get_mut`.
+        if this.inner().owners.load(Ordering::Acquire) != 1 {
+            return Err(this);
+        }
+        let this = ManuallyDrop::new(this);
+        // SAFETY: the only owner, which is not dropped.
+        let inner = unsafe { this.inner.read() };
+        // SAFETY: the value was moved out.
+        unsafe { this.pool.give_back(this.inner.cast()) };
+        Ok(inner.value)
+    }
+}
+
+impl<T> Clone for PoolArc<'_, T> {
+    fn clone(&self) -> Self {
+        // Relaxed: a new owner is made from one that exists.
+        let before = self.inner().owners.fetch_add(1, Ordering::Relaxed);
+        if before > isize::MAX as usize {
+            // Owners are being forgotten in a loop: the count would wrap.
+            std::process::abort();
+        }
+        Self { inner: self.inner, pool: self.pool, owns: PhantomData }
+    }
+}
+
+impl<T> Drop for PoolArc<'_, T> {
+    fn drop(&mut self) {
+        // Release: this owner's use of the value is over; pairs with the Acquire below and in `get_mut`.
+        if self.inner().owners.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        // Acquire: every other owner's use is over.
+        self.inner().owners.load(Ordering::Acquire);
+        struct GiveBack<'p>(&'p BlockPool, NonNull<u8>);
+        impl Drop for GiveBack<'_> {
+            fn drop(&mut self) {
+                // SAFETY: the last owner had the block, and its value is gone.
+                unsafe { self.0.give_back(self.1) }
+            }
+        }
+        let _block = GiveBack(self.pool, self.inner.cast());
+        // SAFETY: the last owner.
+        unsafe { self.inner.drop_in_place() }
+    }
+}
+
+impl<T> Deref for PoolArc<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.inner().value
+    }
+}
+
+impl<T> AsRef<T> for PoolArc<'_, T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for PoolArc<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for PoolArc<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
