@@ -15,6 +15,7 @@ pub(crate) mod registry;
 pub(crate) mod slot;
 
 #[cfg(all(test, millpond_loom))]
+#[expect(unsafe_code, reason = "the models meet the protocols' duties")]
 mod models;
 
 pub(crate) use depot::Depot;

@@ -73,12 +73,22 @@ impl Source for Numbers {
     }
 }
 
-fn model(check: impl Fn() + Sync + Send + 'static) {
+/// Explores `check` at two preemptions (`LOOM_MAX_PREEMPTIONS` says otherwise); there must be more than `least` orders
+/// to explore, or the model shows nothing.
+fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     if builder.preemption_bound.is_none() {
         builder.preemption_bound = Some(2);
     }
-    builder.check(check);
+    let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&orders);
+    builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        check();
+    });
+    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{orders} orders");
+    assert!(orders > least, "only {orders} orders were explored");
 }
 
 fn take(slot: &Slot, depot: &Depot<Numbers>) -> Option<NonNull<u8>> {
@@ -101,7 +111,7 @@ fn give(slot: &Slot, depot: &Depot<Numbers>, block: NonNull<u8>) {
 
 #[test]
 fn exchanged_magazines_have_one_owner() {
-    model(|| {
+    model(10, || {
         let depot = Arc::new(Depot::new(Numbers::new(8)));
         let workers: Vec<_> = (0..2)
             .map(|_| {
@@ -133,7 +143,7 @@ fn exchanged_magazines_have_one_owner() {
 
 #[test]
 fn no_two_threads_hold_the_same_block() {
-    model(|| {
+    model(10, || {
         let depot = Arc::new(Depot::new(Numbers::new(6)));
         let held = Arc::new(loom::sync::Mutex::new(BTreeSet::new()));
         let workers: Vec<_> = (0..2)
@@ -167,30 +177,34 @@ fn no_two_threads_hold_the_same_block() {
 
 #[test]
 fn a_threads_exit_leaves_its_blocks_to_the_one_that_adopts_them() {
-    model(|| {
-        let depot = Arc::new(Depot::new(Numbers::new(4)));
+    model(50, || {
+        let depot = Arc::new(Depot::new(Numbers::new(6)));
         let registry = Arc::new(PoolRegistry::new());
         // SAFETY: the depot outlives the registration.
         let key = unsafe { registry.add(NonNull::from(&*depot)) }.unwrap();
-        let leaver = {
-            let (depot, registry) = (Arc::clone(&depot), Arc::clone(&registry));
-            thread::spawn(move || {
-                let local = PoolThread::new();
-                // SAFETY: it leaves below.
-                unsafe { registry.enter(&local) };
-                let slot = registry.slot_for(&local, key).unwrap();
-                let block = take(slot, &depot).unwrap();
-                give(slot, &depot, block);
-                registry.leave(&local);
+        let leavers: Vec<_> = (0..2)
+            .map(|_| {
+                let (depot, registry) = (Arc::clone(&depot), Arc::clone(&registry));
+                thread::spawn(move || {
+                    let local = PoolThread::new();
+                    // SAFETY: it leaves below.
+                    unsafe { registry.enter(&local) };
+                    let slot = registry.slot_for(&local, key).unwrap();
+                    let block = take(slot, &depot).unwrap();
+                    give(slot, &depot, block);
+                    registry.leave(&local);
+                })
             })
-        };
-        // Adopts what the other leaves, or finds what it left over: never a block that it still has.
+            .collect();
+        // Adopts what the others leave, or finds what they left over: never a block that they still have.
         let slot = Slot::new();
         let mine: Vec<_> = (0..2).filter_map(|_| take(&slot, &depot)).collect();
-        assert!(!mine.is_empty(), "the other one holds at most two of four");
-        leaver.join().unwrap();
-        let late: Vec<_> = (mine.len()..4).filter_map(|_| take(&slot, &depot)).collect();
-        assert_eq!(mine.len() + late.len(), 4, "G1: all that the thread kept can be had");
+        assert!(!mine.is_empty(), "the others hold at most two of six each");
+        leavers.into_iter().for_each(|leaver| leaver.join().unwrap());
+        let late: Vec<_> = (mine.len()..6).filter_map(|_| take(&slot, &depot)).collect();
+        assert_eq!(mine.len() + late.len(), 6, "G1: all that the threads kept can be had");
+        let distinct: BTreeSet<_> = mine.iter().chain(&late).collect();
+        assert_eq!(distinct.len(), 6, "D1: each once");
         for block in mine.into_iter().chain(late) {
             give(&slot, &depot, block);
         }
@@ -198,7 +212,7 @@ fn a_threads_exit_leaves_its_blocks_to_the_one_that_adopts_them() {
         unsafe { slot.flush(&depot) };
         depot.drain();
         assert_eq!(registry.remove(key), 0);
-        assert_eq!(depot.with_source(|numbers| numbers.at_home()), 4);
+        assert_eq!(depot.with_source(|numbers| numbers.at_home()), 6);
     });
 }
 
@@ -210,54 +224,60 @@ struct Droppable {
 
 #[test]
 fn a_dropped_pool_gets_no_block_from_an_exiting_thread() {
-    model(|| {
+    model(20, || {
         let registry = Arc::new(PoolRegistry::new());
-        let pool = Arc::new(Droppable { depot: Depot::new(Numbers::new(4)), gone: loom::cell::UnsafeCell::new(false) });
+        let pool = Arc::new(Droppable { depot: Depot::new(Numbers::new(6)), gone: loom::cell::UnsafeCell::new(false) });
         // SAFETY: it is removed before the pool goes.
         let key = unsafe { registry.add(NonNull::from(&pool.depot)) }.unwrap();
-        let local = PoolThread::new();
-        // SAFETY: it leaves in its thread, before that ends.
-        unsafe { registry.enter(&local) };
-        let slot = registry.slot_for(&local, key).unwrap();
-        let block = take(slot, &pool.depot).unwrap();
-        give(slot, &pool.depot, block);
-        let kept = slot.cached();
-        assert_eq!(kept, 2);
-
-        // One thread ends while another drops the pool.
-        let local = SendThread(Box::new(local));
-        // The roster links to where the value was: leave and enter again where it is now.
-        let leaver = {
-            let registry = Arc::clone(&registry);
-            let moved = relocate(&registry, local);
-            thread::spawn(move || registry.leave(&moved.0))
-        };
+        // Two threads with blocks of the pool in their slots.
+        let locals: Vec<_> = (0..2)
+            .map(|_| {
+                let local = Leaving(Box::new(PoolThread::new()));
+                // SAFETY: boxed, and it leaves in its thread.
+                unsafe { registry.enter(&local.0) };
+                let slot = registry.slot_for(&local.0, key).unwrap();
+                let block = take(slot, &pool.depot).unwrap();
+                give(slot, &pool.depot, block);
+                assert_eq!(slot.cached(), 2);
+                local
+            })
+            .collect();
+        // They end while the pool is dropped here.
+        let leavers: Vec<_> = locals
+            .into_iter()
+            .map(|local| {
+                let registry = Arc::clone(&registry);
+                thread::spawn(move || local.leave(&registry))
+            })
+            .collect();
         let cached = registry.remove(key);
         let (mut rest, stored) = pool.depot.dismantle();
         // G2: whatever the order, each block is accounted for at the drop: in a slot, in the depot, or at home.
         assert_eq!(rest.out(), cached + stored, "a block is nowhere, or in two places");
         let home = rest.source().at_home();
         drop(rest);
-        // SAFETY: loom reports it if the exiting thread is still at the depot.
+        // SAFETY: loom reports it if anybody else is at it.
         pool.gone.with_mut(|gone| unsafe { *gone = true });
-        leaver.join().unwrap();
+        leavers.into_iter().for_each(|leaver| leaver.join().unwrap());
         assert_eq!(pool.depot.with_source(|numbers| numbers.at_home()), home, "a block came after the drop");
     });
 }
 
 /// A thread's table on its way to the thread.
-struct SendThread(Box<PoolThread>);
+struct Leaving(Box<PoolThread>);
 // SAFETY: the model hands it over before the other thread starts.
-unsafe impl Send for SendThread {}
+unsafe impl Send for Leaving {}
 
-fn relocate(registry: &PoolRegistry<Numbers>, thread: SendThread) -> SendThread {
-    registry.relink(&thread.0);
-    thread
+impl Leaving {
+    fn leave(self, registry: &PoolRegistry<Numbers>) {
+        registry.leave(&self.0);
+    }
 }
 
 #[test]
 fn a_stale_slot_is_discarded_and_serves_the_next_pool() {
-    model(|| {
+    // Three orders is what there is: before, while, and after.
+    model(2, || {
         let registry = Arc::new(PoolRegistry::new());
         let first = Depot::new(Numbers::new(4));
         // SAFETY: removed below, before it goes.
@@ -275,10 +295,9 @@ fn a_stale_slot_is_discarded_and_serves_the_next_pool() {
         // The owner meanwhile gives back what it has, or finds that there is nobody to give it to.
         registry.flush(&local);
         let cached = dropper.join().unwrap();
-        let (mut rest, stored) = first.dismantle();
+        let (rest, stored) = first.dismantle();
         let lost = rest.out() - stored - cached;
         assert_eq!(lost, 0, "G3: a block neither given back nor counted");
-        drop(rest.source());
         drop(rest);
         let second = Depot::new(Numbers::new(4));
         // SAFETY: removed below, before it goes.
@@ -293,5 +312,36 @@ fn a_stale_slot_is_discarded_and_serves_the_next_pool() {
         assert_eq!(registry.remove(new), 0);
         second.drain();
         assert_eq!(second.with_source(|numbers| numbers.at_home()), 4);
+    });
+}
+
+#[test]
+fn a_stale_slot_gives_nothing_to_the_pool_that_has_its_index_now() {
+    model(4, || {
+        let registry = Arc::new(PoolRegistry::new());
+        let (first, second) = (Arc::new(Depot::new(Numbers::new(4))), Arc::new(Depot::new(Numbers::new(4))));
+        // SAFETY: removed below, before it goes.
+        let old = unsafe { registry.add(NonNull::from(&*first)) }.unwrap();
+        let local = PoolThread::new();
+        // SAFETY: it leaves below.
+        unsafe { registry.enter(&local) };
+        let slot = registry.slot_for(&local, old).unwrap();
+        let block = take(slot, &first).unwrap();
+        give(slot, &first, block);
+        let successor = {
+            let (registry, second) = (Arc::clone(&registry), Arc::clone(&second));
+            thread::spawn(move || {
+                registry.remove(old);
+                // SAFETY: removed below, before it goes.
+                unsafe { registry.add(NonNull::from(&*second)) }.unwrap()
+            })
+        };
+        // Before, between and after.
+        registry.flush(&local);
+        let new = successor.join().unwrap();
+        registry.leave(&local);
+        assert_eq!(registry.remove(new), 0);
+        second.drain();
+        assert_eq!(second.with_source(|numbers| numbers.at_home()), 4, "G3: it got another pool's block");
     });
 }

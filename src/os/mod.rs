@@ -8,7 +8,7 @@ pub(crate) mod fake;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "system calls")]
 mod linux;
-#[expect(unsafe_code, reason = "a lock hands out access to what it guards")]
+#[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "a lock hands out access to what it guards"))]
 mod lock;
 #[cfg(not(millpond_loom))]
 mod ticker;
