@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
-#![cfg_attr(millpond_loom, allow(dead_code, unused_imports, reason = "the models use the protocols, not all that stands on them"))]
+#![cfg_attr(
+    millpond_loom,
+    allow(dead_code, unused_imports, reason = "the models use the protocols, not all that stands on them")
+)]
 
 // The map, from the ground up. A floor uses only those below it; a test reads the `use` lines and says so.
 

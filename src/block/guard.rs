@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 
 use super::region::RegionRef;
 use super::run::describe;
+use crate::os;
 use crate::primitive::{AtomicU64, Ordering};
 
 /// What a block should be.
@@ -43,7 +44,9 @@ pub(crate) fn hand_out(block: NonNull<u8>) {
     let (word, bit) = held(block);
     // Relaxed: the bit is read by whoever has the block, and the block's own hand-over orders it.
     let before = word.fetch_or(bit, Ordering::Relaxed);
-    assert_eq!(before & bit, 0, "a block was handed out twice");
+    if before & bit != 0 {
+        os::fatal(&["millpond: a block was handed out twice: its bookkeeping was overwritten\n"]);
+    }
 }
 
 /// The block comes back.

@@ -23,9 +23,11 @@ const HINTS: usize = QUANTA.ilog2() as usize + 1;
 pub(crate) enum Victims {
     /// All that is dirty, huge pages split where they must be.
     All,
-    /// What fills whole huge pages, or lies on small ones, whatever its age.
+    /// What fills whole huge pages, or long stretches of small ones, whatever its age.
+    Whole,
+    /// What fills at least half of a huge page, or lies on small ones, whatever its age.
     Surplus,
-    /// What has been dirty since the last tick; huge pages are split when half of one is.
+    /// The same, if it has been dirty since the last tick.
     Aged,
 }
 
@@ -210,15 +212,19 @@ impl Quanta {
             let young = which == Victims::Aged && count < bitmap::count(&self.dirty, low, end);
             return (!young && at == low).then_some(Extent { start: low, len: PER_HUGE });
         }
-        if on_huge_page && (which == Victims::Surplus || (which == Victims::Aged && count < PER_HUGE / 2)) {
-            return None;
-        }
+        let least = match which {
+            Victims::All => 1,
+            Victims::Whole if on_huge_page => return None,
+            Victims::Whole => PER_SLOT,
+            Victims::Surplus | Victims::Aged if on_huge_page && count < PER_HUGE / 2 => return None,
+            Victims::Surplus | Victims::Aged => 1,
+        };
         let mut from = at;
         loop {
             let start = bitmap::first_set(candidates, from, end)?;
             let stop = bitmap::first_clear(candidates, start, end).unwrap_or(end);
             let (first, last) = (start.next_multiple_of(page), stop / page * page);
-            if first < last {
+            if first + least <= last {
                 return Some(Extent { start: first, len: last - first });
             }
             from = stop;
@@ -269,7 +275,7 @@ mod tests {
             3 => Just(Op::Take { len: PER_SLOT, align_shift: 4 }),
             5 => any::<usize>().prop_map(|which| Op::Give { which }),
             2 => (any::<usize>(), 1_usize..100).prop_map(|(which, len)| Op::Extend { which, len }),
-            1 => (prop_oneof![Just(Victims::All), Just(Victims::Surplus), Just(Victims::Aged)], any::<bool>())
+            1 => (prop_oneof![Just(Victims::All), Just(Victims::Whole), Just(Victims::Surplus), Just(Victims::Aged)], any::<bool>())
                 .prop_map(|(which, granted)| Op::Purge { which, granted }),
             1 => Just(Op::Age),
         ]
@@ -343,15 +349,17 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_page_is_not_split_for_a_surplus() {
+    fn a_huge_page_is_split_only_for_half_of_it() {
         let mut quanta = Quanta::new(QUANTA);
         quanta.set_huge_from(PER_HUGE);
         let (all, _) = quanta.take(4 * PER_HUGE, 1).unwrap();
-        quanta.give(Extent { start: all.start + PER_HUGE + 1, len: 2 * PER_HUGE });
+        quanta.give(Extent { start: all.start + PER_HUGE + 300, len: 2 * PER_HUGE });
         let victim = quanta.take_victim(0, 1, Victims::Surplus).unwrap();
-        assert_eq!(victim, Extent { start: 2 * PER_HUGE, len: PER_HUGE });
-        assert_eq!(quanta.take_victim(victim.end(), 1, Victims::Surplus), None);
-        assert!(quanta.take_victim(victim.end(), 1, Victims::All).is_none_or(|rest| rest.len < PER_HUGE));
+        assert_eq!(victim, Extent { start: 2 * PER_HUGE, len: PER_HUGE }, "whole: the first is less than half free");
+        let rest = quanta.take_victim(victim.end(), 1, Victims::Surplus).unwrap();
+        assert_eq!(rest, Extent { start: 3 * PER_HUGE, len: 300 }, "more than half free");
+        assert_eq!(quanta.take_victim(0, 1, Victims::Surplus), None);
+        assert_eq!(quanta.take_victim(0, 1, Victims::All).unwrap().len, PER_HUGE - 300);
     }
 
     #[test]

@@ -40,16 +40,13 @@ impl RegionRef {
     /// Maps a region, whole if the system allows, else as much of it as it does; `need` quanta at least.
     pub(crate) fn map(need: usize) -> Option<Self> {
         let mut len = REGION;
-        let least = (HEADER_QUANTA + need) * QUANTUM;
+        let least = ((HEADER_QUANTA + need) * QUANTUM).next_multiple_of(SLOT);
         let base = loop {
             match Self::map_part(len) {
                 Some(base) => break base,
                 None if len / 4 >= least => len /= 4,
-                None if len > least => len = least.next_multiple_of(SLOT),
+                None if len > least => len = least,
                 None => return None,
-            }
-            if len > REGION {
-                return None;
             }
         };
         let mut region = Self(base.cast());

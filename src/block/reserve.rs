@@ -9,8 +9,7 @@ use core::time::Duration;
 use super::quanta::{Extent, Victims};
 use super::region::{HEADER_BYTES, RegionRef};
 use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
-use crate::os::{self, Huge, Lock, LockGuard, Ticker};
-use crate::primitive::{AtomicBool, Ordering};
+use crate::os::{self, Huge, Lock, LockGuard, Once, Ticker};
 
 /// The process's reserve: everything in Millpond gets its memory here.
 pub(crate) static RESERVE: Reserve = Reserve::new();
@@ -74,11 +73,15 @@ struct State {
 // SAFETY: the regions are reachable from here alone; whoever has the state may use them from any thread.
 unsafe impl Send for State {}
 
+/// Who has free memory that could come back to the reserve.
+type Others = [Option<fn()>; 2];
+
 /// Regions and mappings. Tests make their own.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     state: Lock<State>,
     ticker: Ticker,
+    others: Lock<Others>,
 }
 
 impl Reserve {
@@ -87,7 +90,7 @@ impl Reserve {
             huge: HugePages::Growing,
             huge_after: 4 * 1024 * 1024,
             limit: isize::MAX as usize,
-            surplus: 8 * 1024 * 1024,
+            surplus: 12 * 1024 * 1024,
             tick: Duration::from_millis(100),
         };
         let figures = Figures {
@@ -104,7 +107,25 @@ impl Reserve {
         Self {
             state: Lock::new(State { regions: None, figures, dirty: 0, patience: 0, settings }),
             ticker: Ticker::new(),
+            others: Lock::new([None; 2]),
         }
+    }
+
+    /// The lock, if `more` bytes may be had. Free memory goes back first where it stands in the limit's way.
+    fn admit(&self, more: usize) -> Option<LockGuard<'_, State>> {
+        let mut state = self.state.lock();
+        let in_use = state.figures.used + state.figures.direct;
+        let headers = state.figures.regions * HEADER_BYTES;
+        let limit = state.settings.limit;
+        if more > os::LARGEST || in_use.saturating_add(headers).saturating_add(more) > limit {
+            state.figures.refusals += 1;
+            return None;
+        }
+        if in_use + headers + state.dirty + more > limit {
+            self.give_back(state, Victims::All, 0);
+            state = self.state.lock();
+        }
+        Some(state)
     }
 
     /// `bytes` (rounded up to quanta) at a multiple of `align`, and whether they read as zero. At most
@@ -112,10 +133,7 @@ impl Reserve {
     pub(crate) fn alloc(&self, bytes: usize, align: usize) -> Option<(NonNull<u8>, bool)> {
         debug_assert!(bytes <= LARGEST_IN_REGION + super::SLOT && align <= LARGEST_IN_REGION);
         let quanta = bytes.div_ceil(QUANTUM);
-        let mut state = self.state.lock();
-        if !state.allows(quanta * QUANTUM) {
-            return None;
-        }
+        let mut state = self.admit(quanta * QUANTUM)?;
         let got = state.find(quanta, align).or_else(|| {
             state.add_region(quanta + align / QUANTUM)?;
             state.find(quanta, align)
@@ -138,7 +156,11 @@ impl Reserve {
         state.dirty += bytes;
         let bound = state.dirty_bound();
         if state.dirty > bound.max(state.patience) {
-            self.give_back(state, Victims::Surplus, bound - bound / 4);
+            self.give_back(state, Victims::Whole, bound / 2);
+            let state = self.state.lock();
+            if state.dirty > bound.max(state.patience) {
+                self.give_back(state, Victims::Surplus, bound / 2);
+            }
         }
     }
 
@@ -148,10 +170,7 @@ impl Reserve {
         if old == new {
             return Some(false);
         }
-        let mut state = self.state.lock();
-        if !state.allows((new - old) * QUANTUM) {
-            return None;
-        }
+        let mut state = self.admit((new - old) * QUANTUM)?;
         let mut region = RegionRef::of(at);
         let end = region.quantum_of(at) + old;
         // SAFETY: the lock is held; the region is mapped since a part of it is in use.
@@ -167,10 +186,7 @@ impl Reserve {
     pub(crate) fn map(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let len = round_to_pages(bytes)?;
         let huge = {
-            let mut state = self.state.lock();
-            if !state.allows(len) {
-                return None;
-            }
+            let mut state = self.admit(len)?;
             // Counted before it is mapped, so that two threads cannot pass a limit together.
             state.map_counted(len);
             state.settings.huge
@@ -181,6 +197,9 @@ impl Reserve {
             Some(at) if huge == HugePages::Off => os::advise_huge(at, len, Huge::Never),
             Some(_) => {}
             None => self.state.lock().map_failed(len),
+        }
+        if got.is_some() {
+            self.state.lock().note_peak();
         }
         got
     }
@@ -209,10 +228,7 @@ impl Reserve {
             return Some(at);
         }
         {
-            let mut state = self.state.lock();
-            if new > old && !state.allows(new - old) {
-                return None;
-            }
+            let mut state = self.admit(new.saturating_sub(old))?;
             state.map_counted(new.saturating_sub(old));
         }
         // SAFETY: the caller's duty.
@@ -221,6 +237,7 @@ impl Reserve {
         match got {
             None => state.map_failed(new.saturating_sub(old)),
             Some(_) => {
+                state.note_peak();
                 let shrunk = old.saturating_sub(new);
                 state.figures.direct -= shrunk;
                 state.figures.reserved -= shrunk;
@@ -230,8 +247,11 @@ impl Reserve {
         got
     }
 
-    /// Gives all free memory back to the system; returns the bytes.
+    /// Gives all free memory back to the system, that of the others who registered with [`on_purge`] too; returns the
+    /// bytes.
     pub(crate) fn purge(&self) -> usize {
+        let others = *self.others.lock();
+        others.into_iter().flatten().for_each(|other| other());
         self.give_back(self.state.lock(), Victims::All, 0)
     }
 
@@ -283,7 +303,9 @@ impl Reserve {
             at = unsafe { region.next() };
         }
         // What is left lies on huge pages in use: don't look again for every free.
-        state.patience = if state.dirty > target { state.dirty + state.dirty / 8 } else { 0 };
+        if which != Victims::Whole {
+            state.patience = if state.dirty > target { state.dirty + state.dirty / 8 } else { 0 };
+        }
         if returned > 0 {
             state.figures.purges += 1;
             state.figures.returned += returned as u64;
@@ -299,6 +321,14 @@ impl Reserve {
         returned
     }
 
+    /// Has `purge` call `other` first, which gives free memory back to here.
+    pub(crate) fn on_purge(&self, other: fn()) {
+        let mut others = self.others.lock();
+        if let Some(free) = others.iter_mut().find(|place| place.is_none()) {
+            *free = Some(other);
+        }
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         let state = self.state.lock();
         let mut figures = state.figures;
@@ -311,7 +341,7 @@ impl Reserve {
     }
 
     pub(crate) fn configure(&self, settings: Settings) {
-        self.state.lock().settings = settings;
+        self.state.lock().settings = Settings { limit: settings.limit.min(isize::MAX as usize), ..settings };
         self.ticker.restart();
     }
 }
@@ -326,19 +356,11 @@ pub(crate) fn follow_forks() {
         // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
         unsafe { RESERVE.state.release() }
     }
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    if !ONCE.swap(true, Ordering::Relaxed) {
-        os::at_fork(prepare, after, after);
-    }
+    static ONCE: Once = Once::new();
+    ONCE.call(|| os::at_fork(prepare, after, after));
 }
 
 impl State {
-    fn allows(&mut self, more: usize) -> bool {
-        let within = self.figures.used.saturating_add(self.figures.direct).saturating_add(more) <= self.settings.limit;
-        self.figures.refusals += u64::from(!within);
-        within
-    }
-
     /// Free bytes that may wait for the tick: an eighth of what is in use, and never less than the setting.
     fn dirty_bound(&self) -> usize {
         self.settings.surplus.max((self.figures.used + self.figures.direct) / 8)
@@ -365,12 +387,15 @@ impl State {
     fn took(&mut self, bytes: usize, reused: usize) {
         self.figures.used += bytes;
         self.dirty -= reused;
-        self.figures.peak = self.figures.peak.max(self.figures.used + self.figures.direct);
+        self.note_peak();
     }
 
     fn map_counted(&mut self, more: usize) {
         self.figures.direct += more;
         self.figures.reserved += more;
+    }
+
+    fn note_peak(&mut self) {
         self.figures.peak = self.figures.peak.max(self.figures.used + self.figures.direct);
     }
 

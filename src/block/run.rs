@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! - R1: `free` of a run is the number of its set bits.
-//! - R2: a run is on the open list if it has a free block, on the full list if not.
+//! - R2: a run without free blocks is on the full list; one with some is on the open list, or, if its free pages were
+//!   given back to the system since a block last came back, on the swept list. One that is being swept is on none.
 //! - R3: `next_word` is below the run's number of words: taking goes on where it last stopped, so that a block just
 //!   given back by one thread is not the next to go to another one, beside its neighbours in one cache line.
 
@@ -12,7 +13,8 @@ use core::ptr::NonNull;
 
 use super::region::{RegionRef, WORDS_PER_SLOT};
 use super::reserve::Reserve;
-use super::{BlockLayout, SLOT};
+use super::{BlockLayout, SLOT, bitmap};
+use crate::os;
 
 /// The description of a run, in its region's header. Zero bytes are valid.
 #[derive(Debug)]
@@ -27,6 +29,17 @@ pub(crate) struct Run {
     free: u32,
     next_word: u32,
     block_size: u32,
+    place: Place,
+}
+
+/// The list that a run is on (R2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Place {
+    Open = 0,
+    Full = 1,
+    Swept = 2,
+    InSweep = 3,
 }
 
 /// A list of runs linked through their descriptions.
@@ -40,6 +53,7 @@ trait RunPtr: Copy {
     fn get<'a>(self) -> &'a mut Run;
     fn base(self) -> NonNull<u8>;
     fn word<'a>(self, index: usize) -> &'a mut u64;
+    fn words<'a>(self, len: usize) -> &'a [u64];
 }
 
 impl RunPtr for NonNull<Run> {
@@ -63,6 +77,13 @@ impl RunPtr for NonNull<Run> {
         let mut word = unsafe { bits.add(index) };
         // SAFETY: as for `get`: the bits of a run belong to its `Runs`.
         unsafe { word.as_mut() }
+    }
+
+    fn words<'a>(self, len: usize) -> &'a [u64] {
+        let region = RegionRef::of(self.cast());
+        let bits = region.bits(region.slot_of(self));
+        // SAFETY: as for `word`, for the first `len` words of the run.
+        unsafe { core::slice::from_raw_parts(bits.as_ptr(), len) }
     }
 }
 
@@ -117,7 +138,12 @@ pub(crate) struct Runs {
     layout: BlockLayout,
     reserve: &'static Reserve,
     open: RunList,
+    swept: RunList,
     full: RunList,
+    /// Blocks free in swept runs.
+    swept_free: usize,
+    /// The most blocks in use since runs were last swept.
+    mark: usize,
     /// Blocks in all runs.
     blocks: usize,
     /// Blocks free in runs.
@@ -137,7 +163,10 @@ impl Runs {
             layout,
             reserve,
             open: RunList { head: None },
+            swept: RunList { head: None },
             full: RunList { head: None },
+            swept_free: 0,
+            mark: 0,
             blocks: 0,
             free: 0,
             keep: 0,
@@ -168,18 +197,18 @@ impl Runs {
         self.blocks / self.layout.per_run() as usize * self.layout.run_bytes()
     }
 
-    /// Makes at least `blocks` blocks ready, their memory present, and keeps them. False if the reserve has too few.
-    pub(crate) fn prepare(&mut self, blocks: usize) -> bool {
-        self.keep = blocks;
-        while self.blocks < blocks {
-            if !self.grow() {
-                return false;
-            }
-            if let Some(run) = self.open.head {
-                crate::os::populate(run.base(), self.layout.run_bytes());
-            }
+    /// A step towards `blocks` free blocks which are kept ready: the memory to make present, or whether it is done;
+    /// `None` if the reserve has too little.
+    pub(crate) fn prepare(&mut self, blocks: usize) -> Option<Prepared> {
+        if self.free >= blocks {
+            self.keep = self.keep.max(self.blocks);
+            return Some(Prepared::Done);
         }
-        true
+        if !self.grow() {
+            return None;
+        }
+        let base = self.open.head?.base();
+        Some(Prepared::Run(base, self.layout.run_bytes()))
     }
 
     /// Adds a run. False if the reserve has none.
@@ -199,6 +228,7 @@ impl Runs {
         let per_run = self.layout.per_run();
         run.get().free = per_run;
         run.get().next_word = 0;
+        run.get().place = Place::Open;
         for index in 0..bytes / SLOT * WORDS_PER_SLOT {
             let left = (per_run as usize).saturating_sub(index * 64);
             if left == 0 {
@@ -217,13 +247,13 @@ impl Runs {
     pub(crate) fn take(&mut self, want: usize, mut each: impl FnMut(NonNull<u8>)) -> usize {
         let mut taken = 0;
         while taken < want {
-            let Some(run) = self.open.head else {
-                if taken > 0 || !self.grow() {
-                    break;
-                }
-                continue;
-            };
-            taken += self.take_from(run, want - taken, &mut each);
+            if let Some(run) = self.open.head {
+                taken += self.take_from(run, want - taken, &mut each);
+            } else if let Some(run) = self.swept.head {
+                self.reopen(run);
+            } else if taken > 0 || !self.grow() {
+                break;
+            }
         }
         taken
     }
@@ -258,8 +288,17 @@ impl Runs {
         if run.get().free == 0 {
             self.open.remove(run);
             self.full.push(run);
+            run.get().place = Place::Full;
         }
         want
+    }
+
+    /// Puts a swept run back among those to take from.
+    fn reopen(&mut self, run: NonNull<Run>) {
+        self.swept.remove(run);
+        self.swept_free -= run.get().free as usize;
+        self.open.push(run);
+        run.get().place = Place::Open;
     }
 
     /// A place for the runs that get empty.
@@ -280,15 +319,24 @@ impl Runs {
         debug_assert_eq!(run.get().owner, self.owner, "a block of another pool");
         debug_assert_eq!(*word >> (index % 64) & 1, 0, "a block given back twice");
         *word |= 1 << (index % 64);
-        let this = run.get();
-        this.free += 1;
-        self.free += 1;
-        if this.free == 1 {
-            self.full.remove(run);
-            self.open.push(run);
+        match run.get().place {
+            Place::Open | Place::InSweep => {}
+            Place::Swept => self.reopen(run),
+            Place::Full => {
+                self.full.remove(run);
+                self.open.push(run);
+                run.get().place = Place::Open;
+            }
         }
+        run.get().free += 1;
+        self.free += 1;
+        self.detach_if_needless(run, empties);
+    }
+
+    /// Takes an open run off the list if it is empty and neither the last with free blocks nor part of what is kept.
+    fn detach_if_needless(&mut self, run: NonNull<Run>, empties: &mut EmptyRuns) {
         let per_run = self.layout.per_run() as usize;
-        let empty = this.free as usize == per_run;
+        let empty = run.get().free as usize == per_run && run.get().place == Place::Open;
         if empty && self.free > per_run && self.blocks - per_run >= self.keep {
             self.detach(run, empties);
         }
@@ -305,6 +353,9 @@ impl Runs {
 
     /// Every empty run beyond what is kept, the last one too: for a purge.
     pub(crate) fn take_empties(&mut self, empties: &mut EmptyRuns) {
+        while let Some(run) = self.swept.head {
+            self.reopen(run);
+        }
         let per_run = self.layout.per_run();
         let mut at = self.open.head;
         while let Some(run) = at {
@@ -320,19 +371,138 @@ impl Runs {
     /// # Safety
     /// Nobody uses a block of these runs any more.
     pub(crate) unsafe fn take_all(&mut self, empties: &mut EmptyRuns) {
-        while let Some(run) = self.open.pop().or_else(|| self.full.pop()) {
+        while let Some(run) = self.open.pop().or_else(|| self.swept.pop()).or_else(|| self.full.pop()) {
             run.get().owner = 0;
             empties.list.push(run);
         }
-        (self.blocks, self.free) = (0, 0);
+        (self.blocks, self.free, self.swept_free) = (0, 0, 0);
+    }
+
+    /// Whether so few blocks are in use, and so many free ones scattered among them, that a sweep is worth its while:
+    /// at each halving of what is in use, so that the work is a few passes however many blocks are freed.
+    pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
+        self.mark = self.mark.max(in_use);
+        let scattered = self.free - self.swept_free;
+        in_use <= self.mark / 2 && scattered >= 3 * in_use && scattered * self.layout.size() >= SWEEP_LEAST
+    }
+
+    /// Chooses up to [`SWEEP_BATCH`] runs, of which at least `share` eighths are free, to be swept outside the lock.
+    pub(crate) fn begin_sweep(&mut self, in_use: usize, share: usize) -> Sweep {
+        self.mark = in_use;
+        let mut sweep = Sweep { runs: RunList { head: None }, targets: [None; SWEEP_BATCH], len: 0 };
+        let pages = self.layout.run_bytes() / os::page_size();
+        if pages == 0 || pages > FreePages::BITS as usize {
+            return sweep;
+        }
+        let mut at = self.open.head;
+        while let Some(run) = at {
+            at = run.get().next;
+            if run.get().free as usize * 8 >= self.layout.per_run() as usize * share {
+                self.open.remove(run);
+                sweep.runs.push(run);
+                run.get().place = Place::InSweep;
+                sweep.targets[sweep.len] = Some((run.base(), self.free_pages(run, pages)));
+                sweep.len += 1;
+                if sweep.len == SWEEP_BATCH {
+                    break;
+                }
+            }
+        }
+        sweep
+    }
+
+    /// The pages of a run on which no block in use lies.
+    fn free_pages(&self, run: NonNull<Run>, pages: usize) -> FreePages {
+        let page = os::page_size();
+        let blocks = self.layout.per_run() as usize;
+        let words = run.words(blocks.div_ceil(64));
+        (0..pages).fold(0, |mask, index| {
+            let first = (index * page / self.layout.size()).min(blocks);
+            let end = ((index + 1) * page).div_ceil(self.layout.size()).min(blocks);
+            let free = bitmap::count(words, first, end) == end - first;
+            mask | FreePages::from(free) << index
+        })
+    }
+
+    /// Takes the runs back.
+    pub(crate) fn end_sweep(&mut self, mut sweep: Sweep, empties: &mut EmptyRuns) {
+        while let Some(run) = sweep.runs.pop() {
+            run.get().place = Place::Swept;
+            self.swept.push(run);
+            self.swept_free += run.get().free as usize;
+            if run.get().free == self.layout.per_run() {
+                // It got empty meanwhile.
+                self.reopen(run);
+                self.detach_if_needless(run, empties);
+            }
+        }
     }
 }
 
-/// What the header of a region says of a block: the block size and the owner of its run.
+/// See [`Runs::prepare`].
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    Done,
+    /// A new run: its start and its bytes.
+    Run(NonNull<u8>, usize),
+}
+
+/// A bit for each page of a run.
+type FreePages = u128;
+/// Runs that one sweep takes at a time.
+const SWEEP_BATCH: usize = 64;
+/// Bytes of scattered free blocks that are left in peace.
+const SWEEP_LEAST: usize = 128 * 1024;
+
+/// Runs on no list, whose free pages are on their way to the system. Blocks may come back to them meanwhile, but none
+/// is taken from them.
+#[derive(Debug)]
+#[must_use = "end it, or the runs are lost"]
+pub(crate) struct Sweep {
+    runs: RunList,
+    /// Where the runs start, and what to give back of each.
+    targets: [Option<(NonNull<u8>, FreePages)>; SWEEP_BATCH],
+    len: usize,
+}
+
+impl Sweep {
+    /// Whether there may be more where these came from.
+    pub(crate) fn is_full_batch(&self) -> bool {
+        self.len == SWEEP_BATCH
+    }
+
+    /// Gives the free pages back: to be called with the depot's lock open.
+    pub(crate) fn give_pages_back(&self) {
+        let page = os::page_size();
+        for (base, mut pages) in self.targets.iter().flatten().copied() {
+            let mut from = 0;
+            while pages != 0 {
+                let start = from + pages.trailing_zeros() as usize;
+                pages >>= pages.trailing_zeros();
+                let len = pages.trailing_ones() as usize;
+                pages = pages.checked_shr(pages.trailing_ones()).unwrap_or(0);
+                from = start + len;
+                // SAFETY: inside the run.
+                let first = unsafe { base.add(start * page) };
+                // SAFETY: every block on these pages was free when the run was taken off the lists, and none has been
+                // taken since. Refused: the memory stays, no harm.
+                let _ = unsafe { os::purge(first, len * page) };
+            }
+        }
+    }
+}
+
+/// What the header of a region says of a block: the block size, the owner of its run, and its offset in the run. Read by
+/// fields: whoever holds the depot's lock may write others meanwhile.
 #[cfg(debug_assertions)]
 pub(crate) fn describe(block: NonNull<u8>) -> (usize, usize, usize) {
     let region = RegionRef::of(block);
-    let slot = region.run(region.slot_at(block)).get().first_slot as usize;
+    // SAFETY: a live description; written before any block of the run went out.
+    let slot = unsafe { (*region.run(region.slot_at(block)).as_ptr()).first_slot } as usize;
     let run = region.run(slot);
-    (run.get().block_size as usize, run.get().owner, block.addr().get() - run.base().addr().get())
+    // SAFETY: as above.
+    let size = unsafe { (*run.as_ptr()).block_size } as usize;
+    // SAFETY: as above.
+    let owner = unsafe { (*run.as_ptr()).owner };
+    (size, owner, block.addr().get() - run.base().addr().get())
 }

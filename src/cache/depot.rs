@@ -18,6 +18,8 @@ use crate::os::{Lock, LockGuard};
 const SPARES: usize = 4;
 /// Bytes of full magazines that a depot may hold whatever the size of its runs.
 const BOUND: usize = 256 * 1024;
+/// Bytes of full magazines that a depot may hold even if nothing is in use.
+const LEAST: usize = 32 * 1024;
 
 /// Where blocks come from.
 pub(crate) trait Source {
@@ -36,6 +38,16 @@ pub(crate) trait Source {
     fn block_size(&self) -> usize;
     /// Bytes of all blocks, free or not.
     fn bytes(&self) -> usize;
+    /// Whether, with so few blocks in use, [`sweep`](Self::sweep) is worth its while.
+    fn wants_sweep(&mut self, _in_use: usize) -> bool {
+        false
+    }
+    /// Gives the system the pages between the blocks in use.
+    fn sweep(_depot: &Depot<Self>)
+    where
+        Self: Sized,
+    {
+    }
 }
 
 #[cfg(not(millpond_loom))]
@@ -64,7 +76,19 @@ impl Source for crate::block::Runs {
     fn bytes(&self) -> usize {
         crate::block::Runs::bytes(self)
     }
+
+    fn wants_sweep(&mut self, in_use: usize) -> bool {
+        crate::block::Runs::wants_sweep(self, in_use)
+    }
+
+    fn sweep(depot: &Depot<Self>) {
+        depot.sweep(SPARSE);
+    }
 }
+
+/// Eighths of a run that are to be free for it to be swept.
+#[cfg(not(millpond_loom))]
+const SPARSE: usize = 6;
 
 /// Figures of a depot, in blocks where not said otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,6 +112,10 @@ struct State<S> {
     full: MagazineList,
     spare: MagazineList,
     limit: usize,
+    /// Blocks of a magazine that is put together here.
+    magazine: usize,
+    /// Blocks that were in the slots of threads which a fork left behind.
+    lost: usize,
     figures: DepotFigures,
     /// `figures.exchanges` at the last tick.
     exchanges_then: u64,
@@ -102,25 +130,32 @@ pub(crate) struct Depot<S> {
 
 impl<S: Source> Depot<S> {
     #[cfg(not(millpond_loom))]
-    pub(crate) const fn new(source: S) -> Self {
-        Self { state: Lock::new(State::new(source)) }
+    pub(crate) const fn new(source: S, magazine: usize) -> Self {
+        Self { state: Lock::new(State::new(source, magazine)) }
     }
 
     #[cfg(millpond_loom)]
     pub(crate) fn new(source: S) -> Self {
-        Self { state: Lock::new(State::new(source)) }
+        Self { state: Lock::new(State::new(source, CAPACITY)) }
     }
 
     /// A full magazine, or one just filled with up to `want` blocks, for an empty one. `Err` gives that back: no
     /// memory, or the limit is reached.
     pub(crate) fn exchange_empty(&self, empty: Option<Magazine>, want: usize) -> Result<Magazine, Option<Magazine>> {
         let mut state = self.state.lock();
-        if let Some(full) = state.full.pop() {
+        if let Some(mut full) = state.full.pop() {
+            let empty = empty.or_else(|| state.take_spare());
+            if let Some(mut rest) = empty {
+                if full.len() > want {
+                    // More than the slot may hold.
+                    full.split(want, &mut rest);
+                    state.full.push(rest);
+                } else {
+                    state.put_spare(rest);
+                }
+            }
             state.figures.stored -= full.len();
             state.figures.exchanges += 1;
-            if let Some(empty) = empty {
-                state.put_spare(empty);
-            }
             return Ok(full);
         }
         let Some(mut magazine) = empty.or_else(|| state.take_spare()) else { return Err(None) };
@@ -138,9 +173,19 @@ impl<S: Source> Depot<S> {
         // SAFETY: the caller's duty.
         let drained = unsafe { state.store(full, &mut empties) };
         let empty = drained.or_else(|| state.take_spare());
+        self.finish(state, empties);
+        empty
+    }
+
+    /// Opens the lock, and only then gives back what got empty, and the pages between what is left.
+    fn finish(&self, mut state: LockGuard<'_, State<S>>, empties: S::Empties) {
+        let in_use = state.in_use();
+        let sweep = state.source.wants_sweep(in_use);
         drop(state);
         drop(empties);
-        empty
+        if sweep {
+            S::sweep(self);
+        }
     }
 
     /// Takes a magazine back, however full, and its frame with it.
@@ -154,8 +199,7 @@ impl<S: Source> Depot<S> {
         if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
             state.put_spare(drained);
         }
-        drop(state);
-        drop(empties);
+        self.finish(state, empties);
     }
 
     /// An empty magazine.
@@ -177,7 +221,7 @@ impl<S: Source> Depot<S> {
             return got;
         }
         let mut got = None;
-        if state.figures.out < state.limit {
+        if state.room() > 0 {
             state.figures.out += state.source.take(1, &mut |block| got = Some(block));
             state.figures.peak = state.figures.peak.max(state.figures.out);
         }
@@ -194,19 +238,14 @@ impl<S: Source> Depot<S> {
         state.figures.out -= 1;
         // SAFETY: the caller's duty.
         unsafe { state.source.give(block, &mut empties) };
-        drop(state);
-        drop(empties);
+        self.finish(state, empties);
     }
 
     /// Drains every full magazine to the source: what it can give back, it may.
     pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
         let mut empties = state.source.empties();
-        while let Some(mut full) = state.full.pop() {
-            state.figures.stored -= full.len();
-            state.drain(&mut full, &mut empties);
-            state.put_spare(full);
-        }
+        state.drain_all(&mut empties);
         drop(state);
         drop(empties);
     }
@@ -216,7 +255,7 @@ impl<S: Source> Depot<S> {
         let mut state = self.state.lock();
         let idle = state.figures.exchanges == state.exchanges_then;
         state.exchanges_then = state.figures.exchanges;
-        if !idle || state.full.len() == 0 {
+        if !idle {
             return;
         }
         let mut empties = state.source.empties();
@@ -226,8 +265,18 @@ impl<S: Source> Depot<S> {
             state.drain(&mut full, &mut empties);
             state.put_spare(full);
         }
-        drop(state);
-        drop(empties);
+        self.finish(state, empties);
+    }
+
+    /// In a forked child, which holds the lock: so many blocks were in the slots of threads that are no more.
+    ///
+    /// # Safety
+    /// The lock is held by [`hold`](Self::hold).
+    #[cfg(not(millpond_loom))]
+    pub(crate) unsafe fn lose(&self, blocks: usize) {
+        // SAFETY: the caller's duty.
+        let state = unsafe { self.state.held() };
+        state.lost = (state.lost + blocks).min(state.figures.out);
     }
 
     /// No more than `limit` blocks are to be out at once.
@@ -235,8 +284,10 @@ impl<S: Source> Depot<S> {
         self.state.lock().limit = limit;
     }
 
+    /// Figures. Blocks lost by a fork count neither as out nor against the limit.
     pub(crate) fn figures(&self) -> DepotFigures {
-        self.state.lock().figures
+        let state = self.state.lock();
+        DepotFigures { out: state.figures.out - state.lost, ..state.figures }
     }
 
     /// Lets `look` at the source, under the lock.
@@ -280,8 +331,52 @@ impl<S: Source> Depot<S> {
 
 #[cfg(not(millpond_loom))]
 impl Depot<crate::block::Runs> {
+    /// Makes blocks ready, their memory present. False if the reserve has too little.
+    pub(crate) fn prepare(&self, blocks: usize) -> bool {
+        use crate::block::run::Prepared;
+        loop {
+            let step = self.with_source(|runs| runs.prepare(blocks));
+            match step {
+                None => return false,
+                Some(Prepared::Done) => return true,
+                Some(Prepared::Run(base, bytes)) => crate::os::populate(base, bytes),
+            }
+        }
+    }
+
+    /// Drains the full magazines and gives the system the pages between the blocks in use, of runs that are free for
+    /// at least so many eighths.
+    fn sweep(&self, share: usize) {
+        loop {
+            let mut state = self.state.lock();
+            let mut empties = state.source.empties();
+            state.drain_all(&mut empties);
+            let in_use = state.in_use();
+            let sweep = state.source.begin_sweep(in_use, share);
+            drop(state);
+            drop(empties);
+            sweep.give_pages_back();
+            let more = sweep.is_full_batch();
+            let mut state = self.state.lock();
+            let mut empties = state.source.empties();
+            state.source.end_sweep(sweep, &mut empties);
+            drop(state);
+            drop(empties);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Gives back all that is free.
+    pub(crate) fn purge(&self) {
+        self.drain();
+        self.release_empties();
+        self.sweep(0);
+    }
+
     /// Gives empty runs to the reserve, the last one too.
-    pub(crate) fn release_empties(&self) {
+    fn release_empties(&self) {
         let mut state = self.state.lock();
         let mut empties = state.source.empties();
         state.source.take_empties(&mut empties);
@@ -304,12 +399,14 @@ impl<S> LockedSource<'_, S> {
 }
 
 impl<S: Source> State<S> {
-    const fn new(source: S) -> Self {
+    const fn new(source: S, magazine: usize) -> Self {
         let figures = DepotFigures { out: 0, peak: 0, stored: 0, refills: 0, drains: 0, exchanges: 0 };
         Self {
             full: MagazineList::new(),
             spare: MagazineList::new(),
             limit: usize::MAX,
+            magazine,
+            lost: 0,
             figures,
             exchanges_then: 0,
             source,
@@ -317,7 +414,7 @@ impl<S: Source> State<S> {
     }
 
     fn refill(&mut self, magazine: &mut Magazine, want: usize) {
-        let want = want.clamp(1, CAPACITY).min(self.limit - self.figures.out.min(self.limit));
+        let want = want.clamp(1, CAPACITY).min(self.room());
         if want == 0 {
             return;
         }
@@ -334,10 +431,17 @@ impl<S: Source> State<S> {
     /// The blocks came from this depot, and nobody uses them.
     unsafe fn store(&mut self, mut magazine: Magazine, empties: &mut S::Empties) -> Option<Magazine> {
         let count = magazine.len();
-        let bytes = (self.figures.stored + count) * self.source.block_size();
-        if count > 0 && bytes <= BOUND.max(self.source.bytes() / 8) {
+        if count > 0 && (self.figures.stored + count) * self.source.block_size() <= self.bound() {
             self.figures.stored += count;
             self.figures.exchanges += 1;
+            // What ending threads leave is often little: together it makes fewer, fuller magazines.
+            if let Some(mut top) = self.full.pop() {
+                let absorbed = top.absorb(&mut magazine, self.magazine);
+                self.full.push(top);
+                if absorbed {
+                    return Some(magazine);
+                }
+            }
             self.full.push(magazine);
             return None;
         }
@@ -345,11 +449,36 @@ impl<S: Source> State<S> {
         Some(magazine)
     }
 
+    /// How many more blocks the limit allows.
+    fn room(&self) -> usize {
+        self.limit - (self.figures.out - self.lost).min(self.limit)
+    }
+
+    /// Blocks with users and in threads' slots.
+    fn in_use(&self) -> usize {
+        self.figures.out - self.figures.stored
+    }
+
+    /// Bytes that full magazines may hold: no more than half of what is in use, or they would keep runs from getting
+    /// empty after most blocks were freed.
+    fn bound(&self) -> usize {
+        let in_use = self.in_use() * self.source.block_size();
+        (in_use / 2).min(BOUND.max(self.source.bytes() / 8)).max(LEAST)
+    }
+
     fn drain(&mut self, magazine: &mut Magazine, empties: &mut S::Empties) {
         self.figures.out -= magazine.len();
         self.figures.drains += 1;
         // SAFETY: D1: the blocks of a magazine of this depot came from its source, and are in no other place.
         magazine.drain(|block| unsafe { self.source.give(block, empties) });
+    }
+
+    fn drain_all(&mut self, empties: &mut S::Empties) {
+        while let Some(mut full) = self.full.pop() {
+            self.figures.stored -= full.len();
+            self.drain(&mut full, empties);
+            self.put_spare(full);
+        }
     }
 
     fn take_spare(&mut self) -> Option<Magazine> {

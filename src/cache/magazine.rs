@@ -123,6 +123,32 @@ impl Magazine {
         self.set_link(None, 0);
     }
 
+    /// Moves the blocks of `other` below its own, if there are not more than `most` then.
+    pub(crate) fn absorb(&mut self, other: &mut Self, most: usize) -> bool {
+        let (len, more) = (self.len(), other.len());
+        if len + more > most.min(CAPACITY) {
+            return false;
+        }
+        for index in 0..more {
+            self.word(WORDS - len - more + index).set(other.word(WORDS - more + index).get());
+        }
+        self.set_link(None, len + more);
+        other.set_link(None, 0);
+        true
+    }
+
+    /// Moves all but `keep` blocks, those that would go last, to an empty magazine.
+    pub(crate) fn split(&mut self, keep: usize, rest: &mut Self) {
+        let len = self.len();
+        let more = len.saturating_sub(keep);
+        debug_assert_eq!(rest.len(), 0);
+        for index in 0..more {
+            rest.word(WORDS - more + index).set(self.word(WORDS - len + index).get());
+        }
+        rest.set_link(None, more);
+        self.set_link(None, len - more);
+    }
+
     /// Takes out the block that would go last.
     pub(crate) fn take_last(&mut self) -> Option<NonNull<u8>> {
         let len = self.len();
@@ -184,8 +210,7 @@ pub(crate) mod stock {
     #[cfg(not(millpond_loom))]
     use crate::{
         block::{RESERVE, SLOT},
-        os::Lock,
-        primitive::{AtomicBool, Ordering},
+        os::{self, Lock, Once},
     };
 
     #[cfg(not(millpond_loom))]
@@ -226,11 +251,11 @@ pub(crate) mod stock {
             // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
             unsafe { SPARE.release() }
         }
-        static ONCE: AtomicBool = AtomicBool::new(false);
-        if !ONCE.swap(true, Ordering::Relaxed) {
+        static ONCE: Once = Once::new();
+        ONCE.call(|| {
             crate::block::reserve::follow_forks();
-            crate::os::at_fork(prepare, after, after);
-        }
+            os::at_fork(prepare, after, after);
+        });
     }
 
     #[cfg(millpond_loom)]

@@ -127,14 +127,20 @@ impl<T: Member> Roster<T> {
         unsafe { self.0.release() }
     }
 
-    /// In a forked child: only `survivor` is still a thread.
+    /// In a forked child: only `survivor` is still a thread; the others are shown to `lose`.
     ///
     /// # Safety
     /// The lock is held by [`hold`](Self::hold).
     #[cfg(not(millpond_loom))]
-    pub(crate) unsafe fn forget_others(&self, survivor: Option<&T>) {
+    pub(crate) unsafe fn forget_others(&self, survivor: Option<&T>, lose: impl Fn(&T)) {
         // SAFETY: the caller's duty.
-        unsafe { self.0.held() }.only(survivor);
+        let members = unsafe { self.0.held() };
+        members.each(|member| {
+            if !survivor.is_some_and(|survivor| ptr::eq(survivor, member)) {
+                lose(member);
+            }
+        });
+        members.only(survivor);
     }
 }
 
@@ -272,6 +278,10 @@ impl<S: Source> PoolRegistry<S> {
             Some(index) => index,
             None => state.entries.grow(|| Entry { key: PoolKey(0), depot: None })?,
         };
+        if index >> PoolKey::INDEX_BITS != 0 || state.next_number + 1 >= 1 << (usize::BITS - PoolKey::INDEX_BITS) {
+            // Numbers are never used twice: the pool does without caches.
+            return None;
+        }
         state.next_number += 1;
         let key = PoolKey::new(index, state.next_number);
         state.entries.as_mut_slice()[index] = Entry { key, depot: Some(depot) };
@@ -383,7 +393,17 @@ impl<S: Source> PoolRegistry<S> {
     #[cfg(not(millpond_loom))]
     pub(crate) unsafe fn forget_others(&self, survivor: Option<&PoolThread>) {
         // SAFETY: the caller's duty.
-        unsafe { self.0.held() }.threads.only(survivor);
+        let state = unsafe { self.0.held() };
+        for entry in state.entries.as_slice() {
+            let Some(depot) = entry.depot else { continue };
+            let mine = survivor.and_then(|thread| thread.slot(entry.key)).map_or(0, Slot::cached);
+            let lost = state.cached(entry.key) - mine;
+            // SAFETY: in the registry, so the depot is there (G2).
+            let depot = unsafe { depot.as_ref() };
+            // SAFETY: `hold` took its lock too.
+            unsafe { depot.lose(lost) };
+        }
+        state.threads.only(survivor);
     }
 
     /// Gives back what this thread's slots hold that have not been to their depot since the last time.
@@ -392,10 +412,10 @@ impl<S: Source> PoolRegistry<S> {
         self.0.lock().give_back(thread, |slot| slot.is_engaged() && slot.idle());
     }
 
-    /// Has every depot give back what lay idle.
+    /// Shows every depot to `look`.
     #[cfg(not(millpond_loom))]
-    pub(crate) fn trim_depots(&self) {
-        self.0.lock().each_depot(Depot::trim);
+    pub(crate) fn each_depot(&self, look: impl Fn(&Depot<S>)) {
+        self.0.lock().each_depot(look);
     }
 }
 

@@ -196,6 +196,13 @@ impl Slot {
     pub(crate) fn pop_slow<S: Source>(&self, depot: &Depot<S>) -> Option<NonNull<u8>> {
         debug_assert!(self.is_engaged());
         let loaded = self.has_frame();
+        if loaded {
+            // Whoever came here may have been interrupted by one who filled the slot.
+            let found = self.pop();
+            if found.is_some() {
+                return found;
+            }
+        }
         if loaded && self.previous_len.load(Ordering::Relaxed) > 0 {
             let full = self.take_previous()?;
             self.set_previous(self.unload());
@@ -210,10 +217,12 @@ impl Slot {
                 self.pop()
             }
             Err(empty) => {
-                match empty {
-                    Some(empty) => self.load_empty(empty),
-                    None => self.forget(),
-                }
+                let Some(empty) = empty else {
+                    // There is no memory for a frame: a block may be had all the same.
+                    self.park();
+                    return depot.take_one();
+                };
+                self.load_empty(empty);
                 None
             }
         }
@@ -248,8 +257,10 @@ impl Slot {
             None => {
                 // No memory for a frame: give everything back, this block too.
                 self.park();
-                // SAFETY: as above.
-                unsafe { self.flush(depot) };
+                if let Some(full) = self.take_previous() {
+                    // SAFETY: the slot's blocks came from this depot.
+                    unsafe { depot.put(full) };
+                }
                 // SAFETY: the caller's duty.
                 unsafe { depot.give_one(block) };
             }
@@ -284,11 +295,6 @@ impl Slot {
         self.cursor.store(Self::unloaded(), Ordering::Relaxed);
     }
 
-    fn forget(&self) {
-        self.park();
-        self.capacity.set(0);
-    }
-
     /// Whether it has not been to the depot since this was last asked.
     pub(crate) fn idle(&self) -> bool {
         !self.busy.replace(false)
@@ -298,7 +304,8 @@ impl Slot {
     fn take_all(&self) -> [Option<Magazine>; 2] {
         let loaded = self.has_frame().then(|| self.unload());
         let previous = self.take_previous();
-        self.forget();
+        self.park();
+        self.capacity.set(0);
         [previous, loaded]
     }
 

@@ -21,7 +21,7 @@ pub(super) const CLASSES: usize = FINE_CLASSES + ((LARGEST.ilog2() - FINE.ilog2(
 
 /// The layout's size as the classes see it: rounded up to its alignment.
 #[inline(always)]
-pub(super) const fn padded(layout: &Layout) -> usize {
+pub(super) const fn padded(layout: Layout) -> usize {
     // A layout's size rounded up to its alignment is at most isize::MAX: no overflow.
     let mask = layout.align() - 1;
     (layout.size() + mask) & !mask
@@ -111,7 +111,7 @@ mod tests {
             let align = 1 << shift;
             for size in (0..LARGEST).step_by(7) {
                 let layout = Layout::from_size_align(size, align).unwrap();
-                let padded = padded(&layout);
+                let padded = padded(layout);
                 if padded <= LARGEST && padded > 0 {
                     assert_eq!(block_size(class_of(padded)) % align, 0, "{layout:?}");
                 }

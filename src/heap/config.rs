@@ -64,8 +64,8 @@ impl HeapConfig {
         self
     }
 
-    /// The most bytes that may be got from the system at once, caches and pools included: beyond it allocation fails,
-    /// by a null pointer or an error. `usize::MAX` is no limit.
+    /// The most bytes that may be got from the system at once, caches, pools and bookkeeping included: beyond it
+    /// allocation fails, by a null pointer or an error, after all that is free was given back. `usize::MAX` is no limit.
     pub fn hard_limit(mut self, bytes: usize) -> Self {
         self.settings.limit = bytes;
         self

@@ -5,7 +5,6 @@ use core::ptr::{self, NonNull};
 
 use super::class::{self, class_of, padded};
 use super::{HeapStats, large, thread};
-use crate::block::RESERVE;
 
 /// The process's heap: serves every size, as the global allocator or as an `Allocator`.
 ///
@@ -39,13 +38,13 @@ impl Heap {
         HeapStats::gather()
     }
 
-    /// Gives all that is free back to the system, this thread's cached blocks too; returns how many bytes went.
+    /// Gives all that is free back to the system, that of pools and this thread's cached blocks too; returns how many
+    /// bytes went.
     ///
     /// Blocks that other threads keep in their caches stay there: have them call [`Heap::flush_thread`].
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn purge() -> usize {
-        thread::flush();
-        thread::drain_depots();
-        RESERVE.purge()
+        thread::purge()
     }
 
     /// Gives the blocks that the calling thread keeps to the depots, where every thread finds them.
@@ -59,9 +58,9 @@ impl Heap {
 /// A block or piece for the layout; null if there is none.
 #[inline(always)]
 fn alloc(layout: Layout) -> *mut u8 {
-    let size = padded(&layout);
+    let size = padded(layout);
     let got =
-        if size <= class::LARGEST { thread::alloc(class_of(size)) } else { large::alloc(&layout).map(|(at, _)| at) };
+        if size <= class::LARGEST { thread::alloc(class_of(size)) } else { large::alloc(layout).map(|(at, _)| at) };
     got.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
@@ -77,23 +76,23 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         // SAFETY: the caller's duty: what `alloc` returned for this layout is not null.
         let at = unsafe { NonNull::new_unchecked(ptr) };
-        let size = padded(&layout);
+        let size = padded(layout);
         if size <= class::LARGEST {
             // SAFETY: the caller's duty: the layout is the one it was allocated with, so this is its class.
             unsafe { thread::free(class_of(size), at) }
         } else {
             // SAFETY: the caller's duty.
-            unsafe { large::free(at, &layout) }
+            unsafe { large::free(at, layout) }
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let size = padded(&layout);
+        let size = padded(layout);
         let (at, zeroed) = if size <= class::LARGEST {
             (alloc(layout), false)
         } else {
-            large::alloc(&layout).map_or((ptr::null_mut(), true), |(at, zeroed)| (at.as_ptr(), zeroed))
+            large::alloc(layout).map_or((ptr::null_mut(), true), |(at, zeroed)| (at.as_ptr(), zeroed))
         };
         if !zeroed && !at.is_null() {
             // SAFETY: just allocated, at least this large.
@@ -106,7 +105,7 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller's duty: the new size, rounded up to the alignment, is at most isize::MAX.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let (from, to) = (padded(&layout), padded(&new));
+        let (from, to) = (padded(layout), padded(new));
         if from <= class::LARGEST && to <= class::LARGEST {
             if class_of(from) == class_of(to) {
                 return ptr;
@@ -115,7 +114,7 @@ unsafe impl GlobalAlloc for Heap {
             // SAFETY: the caller's duty: not null.
             let at = unsafe { NonNull::new_unchecked(ptr) };
             // SAFETY: the caller's duty: allocated with this layout.
-            if let Some(at) = unsafe { large::resize(at, &layout, &new) } {
+            if let Some(at) = unsafe { large::resize(at, layout, new) } {
                 return at.as_ptr();
             }
         }

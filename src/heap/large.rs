@@ -5,7 +5,7 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use super::class;
+use super::{class, thread};
 use crate::block::{LARGEST_IN_REGION, QUANTUM, RESERVE};
 use crate::os;
 use crate::primitive::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ enum Place {
     Mapping,
 }
 
-fn place(layout: &Layout) -> Place {
+fn place(layout: Layout) -> Place {
     if class::padded(layout) <= class::LARGEST {
         Place::Class
     } else if layout.size() <= LARGEST_IN_REGION && layout.align() <= LARGEST_IN_REGION {
@@ -33,18 +33,20 @@ fn place(layout: &Layout) -> Place {
 }
 
 /// The bytes that a layout takes where it lies.
-fn taken(layout: &Layout) -> usize {
+fn taken(layout: Layout) -> usize {
     let unit = if place(layout) == Place::Region { QUANTUM } else { os::page_size() };
     layout.size().max(1).next_multiple_of(unit)
 }
 
 /// Memory for a layout without a class, and whether it reads as zero.
 #[cold]
-pub(super) fn alloc(layout: &Layout) -> Option<(NonNull<u8>, bool)> {
-    let got = match place(layout) {
-        Place::Mapping => RESERVE.map(layout.size().max(1), layout.align()).map(|at| (at, true)),
-        _ => RESERVE.alloc(layout.size().max(1), layout.align().max(QUANTUM)),
-    };
+#[inline(never)]
+pub(super) fn alloc(layout: Layout) -> Option<(NonNull<u8>, bool)> {
+    let got = get(layout).or_else(|| {
+        // The system has no more: what is kept of small sizes may help.
+        thread::purge();
+        get(layout)
+    });
     if got.is_some() {
         LIVE.fetch_add(1, Ordering::Relaxed);
         LIVE_BYTES.fetch_add(taken(layout), Ordering::Relaxed);
@@ -52,12 +54,20 @@ pub(super) fn alloc(layout: &Layout) -> Option<(NonNull<u8>, bool)> {
     got
 }
 
+fn get(layout: Layout) -> Option<(NonNull<u8>, bool)> {
+    match place(layout) {
+        Place::Mapping => RESERVE.map(layout.size().max(1), layout.align()).map(|at| (at, true)),
+        _ => RESERVE.alloc(layout.size().max(1), layout.align().max(QUANTUM)),
+    }
+}
+
 /// Takes it back.
 ///
 /// # Safety
 /// It came from [`alloc`] with this layout, and nobody uses it.
 #[cold]
-pub(super) unsafe fn free(at: NonNull<u8>, layout: &Layout) {
+#[inline(never)]
+pub(super) unsafe fn free(at: NonNull<u8>, layout: Layout) {
     LIVE.fetch_sub(1, Ordering::Relaxed);
     LIVE_BYTES.fetch_sub(taken(layout), Ordering::Relaxed);
     match place(layout) {
@@ -71,7 +81,7 @@ pub(super) unsafe fn free(at: NonNull<u8>, layout: &Layout) {
 ///
 /// # Safety
 /// As for [`free`]; `new` differs from `old` in size only. On success the old pointer is nobody's.
-pub(super) unsafe fn resize(at: NonNull<u8>, old: &Layout, new: &Layout) -> Option<NonNull<u8>> {
+pub(super) unsafe fn resize(at: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<u8>> {
     let (before, after) = (taken(old), taken(new));
     let moved = match (place(old), place(new)) {
         (Place::Region, Place::Region) if after <= before => {

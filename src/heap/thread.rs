@@ -5,20 +5,33 @@
 //! once its caches were given back; whatever its other destructors still allocate goes straight to the depots.
 
 use core::cell::Cell;
+use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
 use crate::block::{RESERVE, Runs};
-use crate::cache::{Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
-use crate::os::{self, Ticker};
-use crate::primitive::{AtomicBool, AtomicUsize, Ordering};
+use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
+use crate::os::{self, ExitHook, Once, Ticker};
+use crate::primitive::{AtomicUsize, Ordering};
+
+const fn depot(class: usize) -> Depot<Runs> {
+    let blocks = LARGEST_MAGAZINE / class::block_size(class);
+    let magazine = if blocks > CAPACITY {
+        CAPACITY
+    } else if blocks < 1 {
+        1
+    } else {
+        blocks
+    };
+    Depot::new(Runs::new(class::block_layout(class), &RESERVE, class + 1), magazine)
+}
 
 /// The depots of the process's heap, by class.
 pub(super) static DEPOTS: [Depot<Runs>; CLASSES] = {
-    let mut depots = [const { Depot::new(Runs::new(class::block_layout(0), &RESERVE, 1)) }; CLASSES];
+    let mut depots = [const { depot(0) }; CLASSES];
     let mut class = 1;
     while class < CLASSES {
-        depots[class] = Depot::new(Runs::new(class::block_layout(class), &RESERVE, class + 1));
+        depots[class] = depot(class);
         class += 1;
     }
     depots
@@ -34,11 +47,11 @@ static TICKER: Ticker = Ticker::new();
 pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(512 * 1024);
 
 /// Bytes of a class's first magazine.
-const FIRST_MAGAZINE: usize = 1024;
+const FIRST_MAGAZINE: usize = 2048;
 /// Bytes that a magazine may grow to.
 const LARGEST_MAGAZINE: usize = 16 * 1024;
 /// Slow paths between two looks at the clock.
-const PATIENCE: u32 = 64;
+const PATIENCE: u32 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +61,8 @@ pub(super) struct HeapThread {
     life: Life,
     /// Bytes that the slots' magazines could hold.
     room: Cell<usize>,
+    /// Slots with a capacity.
+    engaged: Cell<usize>,
     patience: Cell<u32>,
     /// When to look for idle slots again.
     ticker: Ticker,
@@ -66,38 +81,43 @@ std::thread_local! {
             link: RosterLink::new(),
             life: Life::new(),
             room: Cell::new(0),
+            engaged: Cell::new(0),
             patience: Cell::new(PATIENCE),
             ticker: Ticker::new(),
         }
     };
-    static FAREWELL: Farewell = const { Farewell };
 }
 
 /// Retires the thread's caches when the thread ends.
-struct Farewell;
+static FAREWELL: ExitHook = ExitHook::new(farewell);
 
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        THREAD.with(HeapThread::retire);
-    }
+unsafe extern "C" fn farewell(_: *mut c_void) {
+    THREAD.with(HeapThread::retire);
+}
+
+/// The calling thread's slot for the class. The closure is this small so that `with` is inlined wherever the
+/// allocator is.
+#[inline(always)]
+fn slot<'t>(class: usize) -> &'t Slot {
+    let thread = THREAD.with(|thread| &raw const *thread);
+    // SAFETY: a thread-local without a destructor is there as long as its thread; the reference stays in this module.
+    let thread: &HeapThread = unsafe { &*thread };
+    // SAFETY: `class_of` gives numbers below CLASSES.
+    unsafe { thread.slots.get_unchecked(class) }
 }
 
 /// A block of the class. `None`: no memory.
 #[inline(always)]
 pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
-    THREAD.with(|thread| {
-        // SAFETY: `class_of` gives numbers below CLASSES.
-        let slot = unsafe { thread.slots.get_unchecked(class) };
-        let block = match slot.pop() {
-            Some(block) => Some(block),
-            None => alloc_slow(class),
-        };
-        #[cfg(debug_assertions)]
-        if let Some(block) = block {
-            crate::block::guard::hand_out(block);
-        }
-        block
-    })
+    let block = match slot(class).pop() {
+        Some(block) => Some(block),
+        None => alloc_slow(class),
+    };
+    #[cfg(debug_assertions)]
+    if let Some(block) = block {
+        crate::block::guard::hand_out(block);
+    }
+    block
 }
 
 /// Takes a block of the class back.
@@ -114,14 +134,10 @@ pub(super) unsafe fn free(class: usize, block: NonNull<u8>) {
             os::fatal(&[fault.text(), " (by dealloc; the layout must be the one it was allocated with)\n"]);
         }
     }
-    THREAD.with(|thread| {
-        // SAFETY: `class_of` gives numbers below CLASSES.
-        let slot = unsafe { thread.slots.get_unchecked(class) };
-        if !slot.push(block) {
-            // SAFETY: the caller's duty.
-            unsafe { free_slow(class, block) }
-        }
-    });
+    if !slot(class).push(block) {
+        // SAFETY: the caller's duty.
+        unsafe { free_slow(class, block) }
+    }
 }
 
 #[cold]
@@ -137,9 +153,8 @@ fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
         if got.is_some() {
             return got;
         }
-        // The system has no more: what this thread hoards of other sizes may help, and what the depots do.
-        thread.flush();
-        drain_depots();
+        // The system has no more: what is kept of other sizes may help.
+        purge();
         thread.widen(class);
         thread.slots[class].pop_slow(&DEPOTS[class])
     })
@@ -150,7 +165,7 @@ fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
 unsafe fn free_slow(class: usize, block: NonNull<u8>) {
     THREAD.with(|thread| {
         let slot = &thread.slots[class];
-        if !thread.is_active() || slot.is_foreign() {
+        if slot.is_foreign() || !thread.is_active() {
             // SAFETY: the caller's duty.
             return unsafe { DEPOTS[class].give_one(block) };
         }
@@ -166,12 +181,11 @@ pub(super) fn flush() {
     THREAD.with(HeapThread::flush);
 }
 
-/// Drains every depot: empty runs go to the reserve.
-pub(super) fn drain_depots() {
-    for depot in &DEPOTS {
-        depot.drain();
-        depot.release_empties();
-    }
+/// Gives all that is free back to the system, this thread's blocks too; returns the bytes.
+pub(super) fn purge() -> usize {
+    flush();
+    DEPOTS.iter().for_each(Depot::purge);
+    RESERVE.purge()
 }
 
 /// Blocks of each class in threads' slots.
@@ -192,7 +206,7 @@ impl HeapThread {
             register_for_forks();
             // SAFETY: the thread-local stays in place until the farewell has taken it off the roster.
             unsafe { THREADS.enter(self) };
-            let armed = FAREWELL.try_with(|_| ()).is_ok();
+            let armed = FAREWELL.arm();
             if !armed {
                 self.retire();
             }
@@ -212,28 +226,48 @@ impl HeapThread {
             unsafe { slot.flush(depot) };
         }
         self.room.set(0);
+        self.engaged.set(0);
     }
 
-    /// Gives the class's slot room for more, as long as the thread's bytes allow.
+    /// Gives the class's slot room for more: magazines double with use, up to an equal share of the thread's bytes.
     fn widen(&self, class: usize) {
         let slot = &self.slots[class];
         let size = class::block_size(class);
         let now = slot.capacity();
-        let want = if now == 0 {
-            (FIRST_MAGAZINE / size).clamp(1, 32)
-        } else {
-            (now * 2).min((LARGEST_MAGAZINE / size).max(1))
-        };
-        // Two magazines.
-        let more = want.saturating_sub(now) * size * 2;
-        let within = self.room.get() + more <= CACHE_BYTES.load(Ordering::Relaxed);
-        if within && want > now {
-            self.room.set(self.room.get() + more);
-            slot.set_capacity(want);
-        } else if now == 0 {
-            self.room.set(self.room.get() + size * 2);
-            slot.set_capacity(1);
+        let budget = CACHE_BYTES.load(Ordering::Relaxed);
+        let sharers = self.engaged.get() + usize::from(now == 0);
+        let share = (budget / (2 * sharers)).min(LARGEST_MAGAZINE);
+        let first = (FIRST_MAGAZINE / size).clamp(1, 32);
+        let want = (now * 2).max(first).min(share / size).clamp(1, CAPACITY);
+        if want <= now {
+            return;
         }
+        slot.set_capacity(want);
+        self.engaged.set(sharers);
+        // Two magazines.
+        self.room.set(self.room.get() + (want - now) * size * 2);
+        if self.room.get() > budget {
+            self.narrow(share, class);
+        }
+    }
+
+    /// Brings every other slot down to `share` bytes a magazine.
+    fn narrow(&self, share: usize, but: usize) {
+        for (class, slot) in self.slots.iter().enumerate() {
+            let size = class::block_size(class);
+            if class != but && slot.capacity() > 1 && slot.capacity() * size > share {
+                self.disengage(class);
+            }
+        }
+    }
+
+    /// Gives all of a slot's blocks back; it starts again from nothing.
+    fn disengage(&self, class: usize) {
+        let slot = &self.slots[class];
+        self.room.set(self.room.get() - slot.capacity() * class::block_size(class) * 2);
+        self.engaged.set(self.engaged.get() - 1);
+        // SAFETY: a slot's blocks come from the depot of its class.
+        unsafe { slot.flush(&DEPOTS[class]) };
     }
 
     /// Now and then: what lay idle goes back.
@@ -259,9 +293,7 @@ impl HeapThread {
     fn trim(&self) {
         for (class, slot) in self.slots.iter().enumerate() {
             if slot.is_engaged() && slot.idle() {
-                self.room.set(self.room.get() - slot.capacity() * class::block_size(class) * 2);
-                // SAFETY: a slot's blocks come from the depot of its class.
-                unsafe { slot.flush(&DEPOTS[class]) };
+                self.disengage(class);
             }
         }
     }
@@ -282,13 +314,19 @@ fn register_for_forks() {
         THREAD.with(|thread| {
             let survivor = thread.life.began().then_some(thread);
             // SAFETY: `prepare` took the lock in the thread that this one is a copy of.
-            unsafe { THREADS.forget_others(survivor) };
+            unsafe { THREADS.forget_others(survivor, lose) };
         });
         parent();
     }
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    if !ONCE.swap(true, Ordering::Relaxed) {
+    fn lose(thread: &HeapThread) {
+        for (slot, depot) in thread.slots.iter().zip(&DEPOTS) {
+            // SAFETY: `prepare` took the lock in the thread that this one is a copy of.
+            unsafe { depot.lose(slot.cached()) };
+        }
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-    }
+    });
 }

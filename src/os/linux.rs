@@ -32,6 +32,9 @@ pub(crate) fn page_size() -> usize {
     size
 }
 
+/// No address space is as large as this.
+pub(crate) const LARGEST: usize = isize::MAX as usize / 4;
+
 fn map_raw(hint: *mut c_void, len: usize, extra: i32) -> Option<NonNull<u8>> {
     #[cfg(test)]
     if fake::refuses(fake::Call::Map) {
@@ -48,6 +51,9 @@ fn map_raw(hint: *mut c_void, len: usize, extra: i32) -> Option<NonNull<u8>> {
 /// First asks for no more than `len`, then moves down to the next boundary, and only then maps `len + align` and
 /// trims: a process near its `RLIMIT_AS` gets what is left.
 pub(crate) fn map(len: usize, align: usize) -> Option<NonNull<u8>> {
+    if len > LARGEST || align > LARGEST {
+        return None;
+    }
     let first = map_raw(ptr::null_mut(), len, 0)?;
     if first.addr().get() & (align - 1) == 0 {
         return Some(first);
@@ -55,7 +61,10 @@ pub(crate) fn map(len: usize, align: usize) -> Option<NonNull<u8>> {
     // SAFETY: the mapping was made just above and nobody has seen it.
     unsafe { unmap(first, len) };
     let down = first.addr().get() & !(align - 1);
-    if let Some(got) = map_raw(ptr::without_provenance_mut(down), len, libc::MAP_FIXED_NOREPLACE) {
+    // Never at address 0, which a privileged process could map.
+    let hinted =
+        if down == 0 { None } else { map_raw(ptr::without_provenance_mut(down), len, libc::MAP_FIXED_NOREPLACE) };
+    if let Some(got) = hinted {
         if got.addr().get() == down {
             return Some(got);
         }
@@ -170,6 +179,50 @@ pub(crate) fn futex_wake_one(word: &AtomicU32) {
     let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel uses the address only as a key.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+}
+
+/// Runs a function when a thread ends, after all its thread-local destructors: by a pthread key, since a thread-local
+/// destructor that is registered during other keys' destructors would never run.
+#[derive(Debug)]
+pub(crate) struct ExitHook {
+    /// The key, plus one; 0 before first use.
+    key: AtomicU32,
+    run: unsafe extern "C" fn(*mut c_void),
+}
+
+impl ExitHook {
+    /// `run` gets a pointer that means nothing but that the thread ends.
+    pub(crate) const fn new(run: unsafe extern "C" fn(*mut c_void)) -> Self {
+        Self { key: AtomicU32::new(0), run }
+    }
+
+    /// Arms it for the calling thread. False if the system has no keys left.
+    pub(crate) fn arm(&self) -> bool {
+        let Some(key) = self.key() else { return false };
+        // SAFETY: the key exists; any value but null has the function run.
+        unsafe { libc::pthread_setspecific(key, ptr::dangling::<u8>().cast()) == 0 }
+    }
+
+    fn key(&self) -> Option<libc::pthread_key_t> {
+        // Acquire: pairs with the Release below: whoever sees the key may use it.
+        let known = self.key.load(Ordering::Acquire);
+        if known != 0 {
+            return Some(known - 1);
+        }
+        let mut made: libc::pthread_key_t = 0;
+        // SAFETY: writes the key; the function lives as long as the program.
+        if unsafe { libc::pthread_key_create(&raw mut made, Some(self.run)) } != 0 {
+            return None;
+        }
+        match self.key.compare_exchange(0, made + 1, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => Some(made),
+            Err(theirs) => {
+                // SAFETY: made here, used by nobody.
+                let _ = unsafe { libc::pthread_key_delete(made) };
+                Some(theirs - 1)
+            }
+        }
+    }
 }
 
 /// Registers what to do around `fork`: before it, and after it in the parent and in the child.

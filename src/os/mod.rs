@@ -11,12 +11,17 @@ mod linux;
 #[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "a lock hands out access to what it guards"))]
 mod lock;
 #[cfg(not(millpond_loom))]
+mod once;
+#[cfg(not(millpond_loom))]
 mod ticker;
 
 #[cfg(not(millpond_loom))]
 pub(crate) use linux::{
-    Huge, advise_huge, at_fork, fatal, map, map_extended, milliseconds, page_size, populate, purge, remap, unmap,
+    ExitHook, Huge, LARGEST, advise_huge, at_fork, fatal, map, map_extended, milliseconds, page_size, populate, purge,
+    remap, unmap,
 };
 pub(crate) use lock::{Lock, LockGuard};
+#[cfg(not(millpond_loom))]
+pub(crate) use once::Once;
 #[cfg(not(millpond_loom))]
 pub(crate) use ticker::Ticker;

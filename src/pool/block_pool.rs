@@ -49,6 +49,9 @@ pub struct BlockPool {
     name: Option<Box<str>>,
 }
 
+/// How often a refusal is asked for its reason.
+const TRIES: usize = 8;
+
 static LEAKED: AtomicUsize = AtomicUsize::new(0);
 
 impl BlockPool {
@@ -166,21 +169,19 @@ impl BlockPool {
 
     #[cold]
     fn make_core(&self) -> Option<&Core> {
-        let made = thread::new_core(self.config.layout)?;
-        // SAFETY: just made.
-        unsafe { made.as_ref() }.depot.set_limit(self.config.limit);
+        let made = thread::new_core(&self.config)?;
+        // SAFETY: just made, and a core lives as long as its pool.
+        let core = unsafe { made.as_ref() };
         let null = ptr::null_mut();
         // Release: pairs with the Acquire in `core`. Acquire on failure: somebody else's core is used.
-        match self.core.compare_exchange(null, made.as_ptr(), Ordering::Release, Ordering::Acquire) {
-            Ok(_) => {
-                if !self.config.exact {
-                    // SAFETY: the core stays until the pool's drop, which unregisters it first.
-                    let key = unsafe { thread::register(made) };
-                    self.key.store(key.map_or(0, PoolKey::to_bits), Ordering::Relaxed);
-                }
+        if self.core.compare_exchange(null, made.as_ptr(), Ordering::Release, Ordering::Acquire).is_ok() {
+            if let (false, Some(key)) = (self.config.exact, core.key()) {
+                self.key.store(key.to_bits(), Ordering::Relaxed);
             }
-            // SAFETY: made here, seen by nobody.
-            Err(_) => unsafe { thread::free_core(made) },
+        } else {
+            core.unregister();
+            // SAFETY: made here, used by nobody, not in the registry.
+            unsafe { thread::free_core(made) }
         }
         self.core()
     }
@@ -189,16 +190,22 @@ impl BlockPool {
     #[inline(never)]
     fn take_slow(&self) -> Result<NonNull<u8>, MemoryError> {
         let core = self.core_or_make()?;
-        let key = self.key();
-        let got =
-            if key.to_bits() == 0 { core.depot.take_one() } else { thread::pop_slow(key, core, self.config.magazine) };
-        got.ok_or_else(|| {
-            if core.depot.figures().out >= self.config.limit {
-                MemoryError::LimitReached { limit: self.config.limit, block_size: self.block_size() }
+        // Between a refusal and the question why, somebody may have given a block back: then ask again.
+        for _ in 0..TRIES {
+            let key = self.key();
+            let got = if key.to_bits() == 0 {
+                core.depot.take_one()
             } else {
-                MemoryError::OutOfMemory { bytes: self.config.layout.run_bytes() }
+                thread::pop_slow(key, core, self.config.magazine)
+            };
+            if let Some(block) = got {
+                return Ok(block);
             }
-        })
+            if core.depot.figures().out >= self.config.limit {
+                return Err(MemoryError::LimitReached { limit: self.config.limit, block_size: self.block_size() });
+            }
+        }
+        Err(MemoryError::OutOfMemory { bytes: self.config.layout.run_bytes() })
     }
 
     #[cold]
@@ -215,7 +222,7 @@ impl BlockPool {
         }
     }
 
-    /// Makes at least `blocks` blocks ready, their memory present, and keeps them ready from now on.
+    /// Makes at least `blocks` free blocks ready, their memory present; what the pool has then, it keeps from now on.
     ///
     /// # Errors
     /// [`MemoryError::ReserveAboveLimit`], or [`MemoryError::OutOfMemory`]: what could be had stays.
@@ -223,7 +230,7 @@ impl BlockPool {
         if blocks > self.config.limit {
             return Err(MemoryError::ReserveAboveLimit { reserve: blocks, limit: self.config.limit });
         }
-        if blocks == 0 || self.core_or_make()?.depot.with_source(|runs| runs.prepare(blocks)) {
+        if blocks == 0 || self.core_or_make()?.depot.prepare(blocks) {
             return Ok(());
         }
         Err(MemoryError::OutOfMemory { bytes: blocks.saturating_mul(self.block_size()) })
@@ -277,8 +284,7 @@ impl BlockPool {
     pub fn purge(&self) {
         thread::flush();
         if let Some(core) = self.core() {
-            core.depot.drain();
-            core.depot.release_empties();
+            core.depot.purge();
         }
     }
 
@@ -297,10 +303,10 @@ impl BlockPool {
 impl Drop for BlockPool {
     fn drop(&mut self) {
         let Some(core) = NonNull::new(*self.core.get_mut()) else { return };
-        let key = PoolKey::from_bits(*self.key.get_mut());
-        let cached = if key.to_bits() == 0 { 0 } else { thread::unregister(key) };
         // SAFETY: a core lives as long as its pool.
-        let (mut rest, stored) = unsafe { core.as_ref() }.depot.dismantle();
+        let shared = unsafe { core.as_ref() };
+        let cached = shared.unregister();
+        let (mut rest, stored) = shared.depot.dismantle();
         if rest.out() == cached + stored {
             let runs = rest.source();
             let mut empties = runs.empties();

@@ -1,31 +1,38 @@
 //! What each thread keeps of the pools, the registry of both, and where pools keep what must not move.
 
 use core::cell::Cell;
+use core::ffi::c_void;
 use core::ptr::NonNull;
 
+use super::builder::Config;
 use crate::block::{BlockLayout, RESERVE, Runs};
 use crate::cache::{Depot, Life, PoolKey, PoolRegistry, PoolThread, Slot, follow_forks};
-use crate::os::{self, Ticker};
-use crate::primitive::{AtomicBool, AtomicUsize, Ordering};
+use crate::os::{self, ExitHook, Once, Ticker};
+use crate::primitive::{AtomicUsize, Ordering};
 
 /// The shared part of a pool: it stays where it is while the handle moves.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) depot: Depot<Runs>,
+    /// Every pool is in the registry, so that forks find its lock; `None` if there was no room in it.
+    key: Option<PoolKey>,
 }
 
 /// All threads with slots, and all pools that have slots.
 static POOLS: PoolRegistry<Runs> = PoolRegistry::new();
 
 /// Where cores lie: blocks too.
-static CORES: Depot<Runs> = Depot::new(Runs::new(
-    match BlockLayout::new(size_of::<Core>(), align_of::<Core>()) {
-        Ok(layout) => layout,
-        Err(_) => panic!("a core is a small block"),
-    },
-    &RESERVE,
-    OWNERS,
-));
+static CORES: Depot<Runs> = Depot::new(
+    Runs::new(
+        match BlockLayout::new(size_of::<Core>(), align_of::<Core>()) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a core is a small block"),
+        },
+        &RESERVE,
+        OWNERS,
+    ),
+    1,
+);
 
 /// Numbers that mark the runs of pools: above those of the heap's classes.
 const OWNERS: usize = 1 << 16;
@@ -52,52 +59,53 @@ std::thread_local! {
             ticker: Ticker::new(),
         }
     };
-    static FAREWELL: Farewell = const { Farewell };
 }
 
 /// Gives the thread's blocks back when the thread ends.
-struct Farewell;
+static FAREWELL: ExitHook = ExitHook::new(farewell);
 
-impl Drop for Farewell {
-    fn drop(&mut self) {
-        LOCAL.with(Local::retire);
-    }
+unsafe extern "C" fn farewell(_: *mut c_void) {
+    LOCAL.with(Local::retire);
 }
 
-/// A core for a pool with this layout.
-pub(super) fn new_core(layout: BlockLayout) -> Option<NonNull<Core>> {
+/// A core for a pool with these settings.
+pub(super) fn new_core(config: &Config) -> Option<NonNull<Core>> {
     static NEXT: AtomicUsize = AtomicUsize::new(OWNERS + 1);
     register_for_forks();
     let place = CORES.take_one()?.cast::<Core>();
-    let owner = NEXT.fetch_add(1, Ordering::Relaxed);
+    let runs = Runs::new(config.layout, &RESERVE, NEXT.fetch_add(1, Ordering::Relaxed));
+    let core = Core { depot: Depot::new(runs, config.magazine), key: None };
+    core.depot.set_limit(config.limit);
     // SAFETY: a block of a core's size and alignment, just taken.
-    unsafe { place.write(Core { depot: Depot::new(Runs::new(layout, &RESERVE, owner)) }) };
+    unsafe { place.write(core) };
+    // SAFETY: just written.
+    let depot = NonNull::from(unsafe { &place.as_ref().depot });
+    // SAFETY: a core stays where it is until `free_core`, which takes it out.
+    let key = unsafe { POOLS.add(depot) };
+    // SAFETY: nobody else knows the core's key yet.
+    unsafe { (*place.as_ptr()).key = key };
     Some(place)
+}
+
+impl Core {
+    /// The pool's key; none if threads can't keep blocks of it.
+    pub(super) fn key(&self) -> Option<PoolKey> {
+        self.key
+    }
+
+    /// Takes it out of the registry. Returns how many of its blocks threads kept: they are gone.
+    pub(super) fn unregister(&self) -> usize {
+        self.key.map_or(0, |key| POOLS.remove(key))
+    }
 }
 
 /// Ends a core.
 ///
 /// # Safety
-/// From [`new_core`]; nobody has a reference to it, its registration or its source any more.
+/// From [`new_core`]; it is not in the registry, and nobody has a reference to it or its source any more.
 pub(super) unsafe fn free_core(core: NonNull<Core>) {
-    // SAFETY: the caller's duty. A core has nothing to drop: its depot was dismantled.
+    // SAFETY: the caller's duty. A core has nothing to drop: its depot was dismantled, or never used.
     unsafe { CORES.give_one(core.cast()) }
-}
-
-/// Lets threads keep blocks of the pool. `None`: no memory.
-///
-/// # Safety
-/// The core stays until [`unregister`] has returned.
-pub(super) unsafe fn register(core: NonNull<Core>) -> Option<PoolKey> {
-    // SAFETY: the core is live.
-    let depot = unsafe { &core.as_ref().depot };
-    // SAFETY: the caller's duty.
-    unsafe { POOLS.add(NonNull::from(depot)) }
-}
-
-/// Ends that. Returns how many of its blocks threads kept: they are gone.
-pub(super) fn unregister(key: PoolKey) -> usize {
-    POOLS.remove(key)
 }
 
 /// How many of the pool's blocks threads keep.
@@ -105,17 +113,26 @@ pub(super) fn cached(key: PoolKey) -> usize {
     POOLS.cached(key)
 }
 
+/// The calling thread's slot for the pool, if it has one. The closure is this small so that `with` is inlined.
+#[inline(always)]
+fn slot<'t>(key: PoolKey) -> Option<&'t Slot> {
+    let local = LOCAL.with(|local| &raw const *local);
+    // SAFETY: a thread-local without a destructor is there as long as its thread; the reference stays in this module.
+    let local: &Local = unsafe { &*local };
+    local.thread.slot(key)
+}
+
 /// A block that this thread keeps for the pool.
 #[inline(always)]
 pub(super) fn pop(key: PoolKey) -> Option<NonNull<u8>> {
-    LOCAL.with(|local| local.thread.slot(key).and_then(Slot::pop))
+    slot(key).and_then(Slot::pop)
 }
 
 /// Keeps a block for the pool, if there is room.
 #[inline(always)]
 #[must_use = "false: the block was not taken"]
 pub(super) fn push(key: PoolKey, block: NonNull<u8>) -> bool {
-    LOCAL.with(|local| local.thread.slot(key).is_some_and(|slot| slot.push(block)))
+    slot(key).is_some_and(|slot| slot.push(block))
 }
 
 /// A block, by way of this thread's slot if it may have one.
@@ -162,7 +179,7 @@ impl Local {
         let active = self.life.is_active(|| {
             // SAFETY: the thread-local stays in place until the farewell has taken it out.
             unsafe { POOLS.enter(&self.thread) };
-            let armed = FAREWELL.try_with(|_| ()).is_ok();
+            let armed = FAREWELL.arm();
             if !armed {
                 self.retire();
             }
@@ -190,7 +207,7 @@ impl Local {
             POOLS.trim(&self.thread);
         }
         if TICKER.passed(now, tick) {
-            POOLS.trim_depots();
+            POOLS.each_depot(Depot::trim);
             RESERVE.tick(now);
         }
     }
@@ -215,9 +232,14 @@ fn register_for_forks() {
         });
         parent();
     }
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    if !ONCE.swap(true, Ordering::Relaxed) {
+    fn purge() {
+        flush();
+        POOLS.each_depot(Depot::purge);
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-    }
+        RESERVE.on_purge(purge);
+    });
 }
