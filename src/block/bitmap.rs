@@ -60,19 +60,31 @@ pub(crate) fn last_set(map: &[u64], start: usize, end: usize) -> Option<usize> {
     })
 }
 
-/// The first place in `[from, end)`, a multiple of `align`, where `len` bits in a row are clear.
+/// The first place in `[from, end)`, a multiple of `align`, where `len` bits in a row are clear. One step for each word
+/// and for each stretch of set bits.
 pub(crate) fn find_clear(map: &[u64], from: usize, end: usize, len: usize, align: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        let start = first_clear(map, at, end)?.next_multiple_of(align);
-        if start + len > end {
-            return None;
+    // Where the clear stretch that we are in starts.
+    let mut start = from;
+    for word in words(from, end) {
+        let low = word * BITS;
+        // Outside the range counts as set.
+        let mut taken = map[word] | !mask(word, from, end);
+        while taken != 0 {
+            let first = taken.trailing_zeros() as usize;
+            let place = start.next_multiple_of(align);
+            if place + len <= low + first {
+                return Some(place);
+            }
+            let after = first + (taken >> first).trailing_ones() as usize;
+            start = start.max(low + after);
+            taken = if after < BITS { taken & (u64::MAX << after) } else { 0 };
         }
-        match last_set(map, start, start + len) {
-            None => return Some(start),
-            Some(taken) => at = taken + 1,
+        let place = start.next_multiple_of(align);
+        if place + len <= low + BITS && place + len <= end {
+            return Some(place);
         }
     }
+    None
 }
 
 #[cfg(test)]

@@ -124,9 +124,10 @@ impl Quanta {
         let from = if slots { self.slot_hint.max(self.hints[bucket]) } else { self.hints[bucket] } as usize;
         let found = bitmap::find_clear(&self.used, from, self.end as usize, len, align);
         let learnt = found.unwrap_or(self.end as usize) as u32;
-        // Q4: nothing below the place found has 2^bucket in a row (whole slot) if that was just what was looked for.
-        if align == 1 && len.is_power_of_two() {
-            self.hints[bucket] = learnt;
+        // Q4: nothing below the place found has as many in a row as were looked for, let alone the next power of two.
+        if align == 1 {
+            let whole = len.next_power_of_two().ilog2() as usize;
+            self.hints[whole] = self.hints[whole].max(learnt);
         }
         if slots && len == PER_SLOT {
             self.slot_hint = learnt;

@@ -10,6 +10,7 @@ use super::quanta::{Extent, Victims};
 use super::region::{HEADER_BYTES, RegionRef};
 use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
 use crate::os::{self, Huge, Lock, LockGuard, Once, Ticker};
+use crate::primitive::{AtomicUsize, Ordering};
 
 /// The process's reserve: everything in Millpond gets its memory here.
 pub(crate) static RESERVE: Reserve = Reserve::new();
@@ -49,6 +50,10 @@ pub(crate) struct Figures {
     /// In use or free but not given back.
     pub(crate) committed: usize,
     pub(crate) used: usize,
+    /// Free, in pieces, and not given back.
+    pub(crate) waiting: usize,
+    /// Free, in runs among blocks in use, and not given back.
+    pub(crate) scattered: usize,
     pub(crate) direct: usize,
     pub(crate) peak: usize,
     /// Given back to the system, ever.
@@ -73,6 +78,9 @@ struct State {
 // SAFETY: the regions are reachable from here alone; whoever has the state may use them from any thread.
 unsafe impl Send for State {}
 
+/// Free bytes that a shrinking heap keeps for its next needs.
+const SHRUNK: usize = 2 * 1024 * 1024;
+
 /// Who has free memory that could come back to the reserve.
 type Others = [Option<fn()>; 2];
 
@@ -82,13 +90,14 @@ pub(crate) struct Reserve {
     state: Lock<State>,
     ticker: Ticker,
     others: Lock<Others>,
+    scattered: AtomicUsize,
 }
 
 impl Reserve {
     pub(crate) const fn new() -> Self {
         let settings = Settings {
             huge: HugePages::Growing,
-            huge_after: 4 * 1024 * 1024,
+            huge_after: 2 * 1024 * 1024,
             limit: isize::MAX as usize,
             surplus: 12 * 1024 * 1024,
             tick: Duration::from_millis(100),
@@ -97,6 +106,8 @@ impl Reserve {
             reserved: 0,
             committed: 0,
             used: 0,
+            waiting: 0,
+            scattered: 0,
             direct: 0,
             peak: 0,
             returned: 0,
@@ -108,6 +119,7 @@ impl Reserve {
             state: Lock::new(State { regions: None, figures, dirty: 0, patience: 0, settings }),
             ticker: Ticker::new(),
             others: Lock::new([None; 2]),
+            scattered: AtomicUsize::new(0),
         }
     }
 
@@ -162,6 +174,17 @@ impl Reserve {
                 self.give_back(state, Victims::Surplus, bound / 2);
             }
         }
+    }
+
+    /// The same, of a piece of which the system has the memory already.
+    pub(crate) fn free_clean(&self, at: NonNull<u8>, bytes: usize) {
+        let mut state = self.state.lock();
+        let mut region = RegionRef::of(at);
+        let extent = Extent { start: region.quantum_of(at), len: bytes.div_ceil(QUANTUM) };
+        // SAFETY: the lock is held; the region is mapped since a part of it was in use.
+        unsafe { region.quanta() }.give_clean(extent);
+        state.figures.used -= extent.len * QUANTUM;
+        state.figures.returned += bytes as u64;
     }
 
     /// Makes a piece from [`alloc`](Self::alloc) longer where it is; whether the new part reads as zero.
@@ -321,6 +344,21 @@ impl Reserve {
         returned
     }
 
+    /// The heap is shrinking: what is free goes back down to an eighth of what is in use.
+    pub(crate) fn shrink(&self) {
+        let state = self.state.lock();
+        let target = SHRUNK.max((state.figures.used + state.figures.direct) / 8);
+        if state.dirty > target {
+            self.give_back(state, Victims::Surplus, target);
+        }
+    }
+
+    /// Counts bytes of free blocks that lie scattered in runs: `now` where there were `before`. All there are.
+    pub(crate) fn note_scattered(&self, before: usize, now: usize) -> usize {
+        // Relaxed: a figure that only says when it is time to look.
+        self.scattered.fetch_add(now.wrapping_sub(before), Ordering::Relaxed).wrapping_add(now).wrapping_sub(before)
+    }
+
     /// Has `purge` call `other` first, which gives free memory back to here.
     pub(crate) fn on_purge(&self, other: fn()) {
         let mut others = self.others.lock();
@@ -332,6 +370,8 @@ impl Reserve {
     pub(crate) fn figures(&self) -> Figures {
         let state = self.state.lock();
         let mut figures = state.figures;
+        figures.waiting = state.dirty;
+        figures.scattered = self.scattered.load(Ordering::Relaxed);
         figures.committed = figures.used + figures.direct + state.dirty + figures.regions * HEADER_BYTES;
         figures
     }

@@ -30,6 +30,7 @@ pub(crate) struct Run {
     next_word: u32,
     block_size: u32,
     place: Place,
+    was_swept: bool,
 }
 
 /// The list that a run is on (R2).
@@ -120,6 +121,8 @@ impl RunList {
 #[must_use = "drop it when the depot's lock is open"]
 pub(crate) struct EmptyRuns {
     list: RunList,
+    /// Those of which the system has most pages already: it gets the rest too.
+    swept: RunList,
     run_bytes: usize,
     reserve: &'static Reserve,
 }
@@ -128,6 +131,14 @@ impl Drop for EmptyRuns {
     fn drop(&mut self) {
         while let Some(run) = self.list.pop() {
             self.reserve.free(run.base(), self.run_bytes);
+        }
+        while let Some(run) = self.swept.pop() {
+            // SAFETY: nobody uses the run any more.
+            if unsafe { os::purge(run.base(), self.run_bytes) } {
+                self.reserve.free_clean(run.base(), self.run_bytes);
+            } else {
+                self.reserve.free(run.base(), self.run_bytes);
+            }
         }
     }
 }
@@ -142,6 +153,8 @@ pub(crate) struct Runs {
     full: RunList,
     /// Blocks free in swept runs.
     swept_free: usize,
+    /// Bytes of free blocks in open runs, when the reserve was last told.
+    scattered: usize,
     /// The most blocks in use since runs were last swept.
     mark: usize,
     /// Blocks in all runs.
@@ -166,12 +179,17 @@ impl Runs {
             swept: RunList { head: None },
             full: RunList { head: None },
             swept_free: 0,
+            scattered: 0,
             mark: 0,
             blocks: 0,
             free: 0,
             keep: 0,
             owner,
         }
+    }
+
+    pub(crate) const fn reserve(&self) -> &'static Reserve {
+        self.reserve
     }
 
     pub(crate) const fn layout(&self) -> &BlockLayout {
@@ -229,6 +247,7 @@ impl Runs {
         run.get().free = per_run;
         run.get().next_word = 0;
         run.get().place = Place::Open;
+        run.get().was_swept = false;
         for index in 0..bytes / SLOT * WORDS_PER_SLOT {
             let left = (per_run as usize).saturating_sub(index * 64);
             if left == 0 {
@@ -303,7 +322,12 @@ impl Runs {
 
     /// A place for the runs that get empty.
     pub(crate) const fn empties(&self) -> EmptyRuns {
-        EmptyRuns { list: RunList { head: None }, run_bytes: self.layout.run_bytes(), reserve: self.reserve }
+        EmptyRuns {
+            list: RunList { head: None },
+            swept: RunList { head: None },
+            run_bytes: self.layout.run_bytes(),
+            reserve: self.reserve,
+        }
     }
 
     /// Takes a block back. If that emptied a run which isn't needed, the run goes to `empties`.
@@ -348,7 +372,7 @@ impl Runs {
         self.blocks -= per_run;
         self.free -= per_run;
         run.get().owner = 0;
-        empties.list.push(run);
+        if run.get().was_swept { empties.swept.push(run) } else { empties.list.push(run) }
     }
 
     /// Every empty run beyond what is kept, the last one too: for a purge.
@@ -375,15 +399,22 @@ impl Runs {
             run.get().owner = 0;
             empties.list.push(run);
         }
-        (self.blocks, self.free, self.swept_free) = (0, 0, 0);
+        self.reserve.note_scattered(self.scattered, 0);
+        (self.blocks, self.free, self.swept_free, self.scattered) = (0, 0, 0, 0);
     }
 
-    /// Whether so few blocks are in use, and so many free ones scattered among them, that a sweep is worth its while:
-    /// at each halving of what is in use, so that the work is a few passes however many blocks are freed.
+    /// Whether so few blocks are in use, and so many free ones scattered among them, here and in all other runs of the
+    /// reserve, that a sweep is worth its while: at each halving of what is in use, so that the work is a few passes
+    /// however many blocks are freed.
     pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
         self.mark = self.mark.max(in_use);
-        let scattered = self.free - self.swept_free;
-        in_use <= self.mark / 2 && scattered >= 3 * in_use && scattered * self.layout.size() >= SWEEP_LEAST
+        let scattered = (self.free - self.swept_free) * self.layout.size();
+        let everywhere = self.reserve.note_scattered(self.scattered, scattered);
+        self.scattered = scattered;
+        in_use <= self.mark / 2
+            && scattered >= 3 * in_use * self.layout.size()
+            && scattered >= SWEEP_LEAST
+            && everywhere >= SWEEP_LEAST_EVERYWHERE
     }
 
     /// Chooses up to [`SWEEP_BATCH`] runs, of which at least `share` eighths are free, to be swept outside the lock.
@@ -428,6 +459,7 @@ impl Runs {
     pub(crate) fn end_sweep(&mut self, mut sweep: Sweep, empties: &mut EmptyRuns) {
         while let Some(run) = sweep.runs.pop() {
             run.get().place = Place::Swept;
+            run.get().was_swept = true;
             self.swept.push(run);
             self.swept_free += run.get().free as usize;
             if run.get().free == self.layout.per_run() {
@@ -451,8 +483,9 @@ pub(crate) enum Prepared {
 type FreePages = u128;
 /// Runs that one sweep takes at a time.
 const SWEEP_BATCH: usize = 64;
-/// Bytes of scattered free blocks that are left in peace.
-const SWEEP_LEAST: usize = 128 * 1024;
+/// Bytes of scattered free blocks that are left in peace, of one size and of all together.
+const SWEEP_LEAST: usize = 32 * 1024;
+const SWEEP_LEAST_EVERYWHERE: usize = 4 * 1024 * 1024;
 
 /// Runs on no list, whose free pages are on their way to the system. Blocks may come back to them meanwhile, but none
 /// is taken from them.

@@ -16,10 +16,10 @@ use crate::os::{Lock, LockGuard};
 
 /// Empty magazines that a depot keeps for itself.
 const SPARES: usize = 4;
-/// Bytes of full magazines that a depot may hold whatever the size of its runs.
-const BOUND: usize = 256 * 1024;
+/// Bytes of full magazines that a depot may hold: an eighth of its runs', within these.
+const BOUND: core::ops::Range<usize> = 256 * 1024..2 * 1024 * 1024;
 /// Bytes of full magazines that a depot may hold even if nothing is in use.
-const LEAST: usize = 32 * 1024;
+const LEAST: usize = 4 * 1024;
 
 /// Where blocks come from.
 pub(crate) trait Source {
@@ -83,6 +83,8 @@ impl Source for crate::block::Runs {
 
     fn sweep(depot: &Depot<Self>) {
         depot.sweep(SPARSE);
+        let reserve = depot.with_source(|runs| runs.reserve());
+        reserve.shrink();
     }
 }
 
@@ -463,7 +465,7 @@ impl<S: Source> State<S> {
     /// empty after most blocks were freed.
     fn bound(&self) -> usize {
         let in_use = self.in_use() * self.source.block_size();
-        (in_use / 2).min(BOUND.max(self.source.bytes() / 8)).max(LEAST)
+        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(LEAST)
     }
 
     fn drain(&mut self, magazine: &mut Magazine, empties: &mut S::Empties) {

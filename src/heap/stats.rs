@@ -51,6 +51,10 @@ pub struct HeapStats {
     pub large_blocks: usize,
     /// Got from the system and not given back (an upper bound: what was never touched takes no memory).
     pub committed: usize,
+    /// Free pieces that were not given back yet.
+    pub waiting: usize,
+    /// Free blocks in runs, among blocks in use, whose pages were not given back yet; pools' too.
+    pub scattered: usize,
     /// Address space.
     pub reserved: usize,
     /// The most that runs, pieces and mappings ever took at once.
@@ -110,6 +114,8 @@ impl HeapStats {
             large_bytes,
             large_blocks,
             committed: reserve.committed,
+            waiting: reserve.waiting,
+            scattered: reserve.scattered,
             reserved: reserve.reserved,
             peak: reserve.peak,
             returned: reserve.returned,
@@ -144,6 +150,7 @@ impl fmt::Display for HeapStats {
         writeln!(f, "cached     {:>12} by threads", bytes(self.cached_bytes))?;
         writeln!(f, "stored     {:>12} in depots", bytes(self.stored_bytes))?;
         writeln!(f, "committed  {:>12} of {} reserved", bytes(self.committed), bytes(self.reserved))?;
+        writeln!(f, "waiting    {:>12}, and {} scattered", bytes(self.waiting), bytes(self.scattered))?;
         writeln!(f, "peak       {:>12}", bytes(self.peak))?;
         writeln!(f, "returned   {:>12} in {} purges; {} refusals", Bytes(self.returned), self.purges, self.refusals)?;
         writeln!(

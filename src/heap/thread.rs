@@ -44,7 +44,7 @@ pub(super) static THREADS: Roster<HeapThread> = Roster::new();
 static TICKER: Ticker = Ticker::new();
 
 /// The most bytes that a thread's slots may hold together.
-pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(512 * 1024);
+pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(1024 * 1024);
 
 /// Bytes of a class's first magazine.
 const FIRST_MAGAZINE: usize = 2048;
@@ -63,6 +63,8 @@ pub(super) struct HeapThread {
     room: Cell<usize>,
     /// Slots with a capacity.
     engaged: Cell<usize>,
+    /// Bytes that each of their magazines may have.
+    share: Cell<usize>,
     patience: Cell<u32>,
     /// When to look for idle slots again.
     ticker: Ticker,
@@ -82,6 +84,7 @@ std::thread_local! {
             life: Life::new(),
             room: Cell::new(0),
             engaged: Cell::new(0),
+            share: Cell::new(0),
             patience: Cell::new(PATIENCE),
             ticker: Ticker::new(),
         }
@@ -234,16 +237,18 @@ impl HeapThread {
         let slot = &self.slots[class];
         let size = class::block_size(class);
         let now = slot.capacity();
+        // The usual case first, without a division.
+        if now == CAPACITY || (now > 0 && (now + 1) * size > self.share.get()) {
+            return;
+        }
         let budget = CACHE_BYTES.load(Ordering::Relaxed);
         let sharers = self.engaged.get() + usize::from(now == 0);
         let share = (budget / (2 * sharers)).min(LARGEST_MAGAZINE);
         let first = (FIRST_MAGAZINE / size).clamp(1, 32);
-        let want = (now * 2).max(first).min(share / size).clamp(1, CAPACITY);
-        if want <= now {
-            return;
-        }
+        let want = (now * 2).max(first).min(share / size).clamp(1, CAPACITY).max(now);
         slot.set_capacity(want);
         self.engaged.set(sharers);
+        self.share.set(share);
         // Two magazines.
         self.room.set(self.room.get() + (want - now) * size * 2);
         if self.room.get() > budget {

@@ -232,6 +232,7 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
 }
 
 /// Writes `parts` to standard error without allocating, and aborts: the last word on a caller's broken promise.
+#[cfg(debug_assertions)]
 #[cold]
 pub(crate) fn fatal(parts: &[&str]) -> ! {
     for part in parts {

@@ -15,10 +15,12 @@ mod once;
 #[cfg(not(millpond_loom))]
 mod ticker;
 
+#[cfg(all(debug_assertions, not(millpond_loom)))]
+pub(crate) use linux::fatal;
 #[cfg(not(millpond_loom))]
 pub(crate) use linux::{
-    ExitHook, Huge, LARGEST, advise_huge, at_fork, fatal, map, map_extended, milliseconds, page_size, populate, purge,
-    remap, unmap,
+    ExitHook, Huge, LARGEST, advise_huge, at_fork, map, map_extended, milliseconds, page_size, populate, purge, remap,
+    unmap,
 };
 pub(crate) use lock::{Lock, LockGuard};
 #[cfg(not(millpond_loom))]
