@@ -49,6 +49,12 @@ pub(crate) fn hand_out(block: NonNull<u8>) {
     }
 }
 
+/// A large piece comes back: whether it was with a user.
+pub(crate) fn is_held(piece: NonNull<u8>) -> bool {
+    let (word, bit) = held(piece);
+    word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+}
+
 /// The block comes back.
 pub(crate) fn take_back(block: NonNull<u8>, expected: Expected) -> Result<(), Fault> {
     let (size, owner, offset) = describe(block);

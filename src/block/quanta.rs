@@ -25,7 +25,7 @@ pub(crate) enum Victims {
     All,
     /// What fills whole huge pages, or long stretches of small ones, whatever its age.
     Whole,
-    /// What fills at least half of a huge page, or lies on small ones, whatever its age.
+    /// What lies on huge pages of which at least half is free, or on small ones, whatever its age.
     Surplus,
     /// The same, if it has been dirty since the last tick.
     Aged,
@@ -208,7 +208,8 @@ impl Quanta {
             return None;
         }
         let on_huge_page = self.huge_from != 0 && low >= self.huge_from as usize;
-        if end - low == PER_HUGE && bitmap::first_set(&self.used, low, end).is_none() {
+        let used = bitmap::count(&self.used, low, end);
+        if end - low == PER_HUGE && used == 0 {
             // Wholly free. Young dirt in it means that it's in use now and then.
             let young = which == Victims::Aged && count < bitmap::count(&self.dirty, low, end);
             return (!young && at == low).then_some(Extent { start: low, len: PER_HUGE });
@@ -217,7 +218,7 @@ impl Quanta {
             Victims::All => 1,
             Victims::Whole if on_huge_page => return None,
             Victims::Whole => PER_SLOT,
-            Victims::Surplus | Victims::Aged if on_huge_page && count < PER_HUGE / 2 => return None,
+            Victims::Surplus | Victims::Aged if on_huge_page && used > PER_HUGE / 2 => return None,
             Victims::Surplus | Victims::Aged => 1,
         };
         let mut from = at;

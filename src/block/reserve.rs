@@ -70,6 +70,8 @@ struct State {
     regions: Option<RegionRef>,
     figures: Figures,
     dirty: usize,
+    /// The most bytes in use since the heap last shrank to a quarter of it.
+    high: usize,
     /// After a search that found too little: no other before this many bytes are dirty.
     patience: usize,
     settings: Settings,
@@ -79,18 +81,26 @@ struct State {
 unsafe impl Send for State {}
 
 /// Free bytes that a shrinking heap keeps for its next needs.
-const SHRUNK: usize = 2 * 1024 * 1024;
+const SHRUNK: usize = 4 * 1024 * 1024;
 
-/// Who has free memory that could come back to the reserve.
-type Others = [Option<fn()>; 2];
+/// Somebody who has free memory that could come back to the reserve.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tenant {
+    /// Gives back all that is free.
+    pub(crate) purge: fn(),
+    /// Gives back what lay idle since the last tick.
+    pub(crate) trim: fn(),
+}
 
 /// Regions and mappings. Tests make their own.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     state: Lock<State>,
     ticker: Ticker,
-    others: Lock<Others>,
+    tenants: Lock<[Option<Tenant>; 2]>,
     scattered: AtomicUsize,
+    /// Bytes of runs in use whose pages were given back.
+    absent: AtomicUsize,
 }
 
 impl Reserve {
@@ -116,10 +126,11 @@ impl Reserve {
             refusals: 0,
         };
         Self {
-            state: Lock::new(State { regions: None, figures, dirty: 0, patience: 0, settings }),
+            state: Lock::new(State { regions: None, figures, dirty: 0, high: 0, patience: 0, settings }),
             ticker: Ticker::new(),
-            others: Lock::new([None; 2]),
+            tenants: Lock::new([None; 2]),
             scattered: AtomicUsize::new(0),
+            absent: AtomicUsize::new(0),
         }
     }
 
@@ -167,7 +178,12 @@ impl Reserve {
         state.figures.used -= bytes;
         state.dirty += bytes;
         let bound = state.dirty_bound();
-        if state.dirty > bound.max(state.patience) {
+        let in_use = state.figures.used + state.figures.direct;
+        if in_use <= state.high / 4 && state.high > state.settings.surplus {
+            state.high = in_use;
+            drop(state);
+            self.shrink();
+        } else if state.dirty > bound.max(state.patience) {
             self.give_back(state, Victims::Whole, bound / 2);
             let state = self.state.lock();
             if state.dirty > bound.max(state.patience) {
@@ -236,8 +252,8 @@ impl Reserve {
         // SAFETY: the caller's duty.
         unsafe { os::unmap(at, len) };
         let mut state = self.state.lock();
-        state.figures.direct -= len;
-        state.figures.reserved -= len;
+        state.figures.direct = state.figures.direct.saturating_sub(len);
+        state.figures.reserved = state.figures.reserved.saturating_sub(len);
         state.figures.returned += len as u64;
     }
 
@@ -270,20 +286,21 @@ impl Reserve {
         got
     }
 
-    /// Gives all free memory back to the system, that of the others who registered with [`on_purge`] too; returns the
-    /// bytes.
+    /// Gives all free memory back to the system, the tenants' too; returns the bytes.
     pub(crate) fn purge(&self) -> usize {
-        let others = *self.others.lock();
-        others.into_iter().flatten().for_each(|other| other());
+        self.tenants().for_each(|tenant| (tenant.purge)());
         self.give_back(self.state.lock(), Victims::All, 0)
     }
 
-    /// Called now and then by whoever is on a slow path, with the time: gives back what has been free for a tick.
+    /// Called now and then by whoever is on a slow path, with the time: once in each period, what has been idle for one
+    /// goes back, the tenants' first.
     pub(crate) fn tick(&self, now: u64) {
-        let mut state = self.state.lock();
-        if !self.ticker.passed(now, state.settings.tick) {
+        let period = self.settings().tick;
+        if !self.ticker.passed(now, period) {
             return;
         }
+        self.tenants().for_each(|tenant| (tenant.trim)());
+        let mut state = self.state.lock();
         state.patience = 0;
         if state.dirty > 0 {
             self.give_back(state, Victims::Aged, 0);
@@ -327,7 +344,7 @@ impl Reserve {
         }
         // What is left lies on huge pages in use: don't look again for every free.
         if which != Victims::Whole {
-            state.patience = if state.dirty > target { state.dirty + state.dirty / 8 } else { 0 };
+            state.patience = if state.dirty > target { state.dirty + HUGE_PAGE } else { 0 };
         }
         if returned > 0 {
             state.figures.purges += 1;
@@ -344,10 +361,10 @@ impl Reserve {
         returned
     }
 
-    /// The heap is shrinking: what is free goes back down to an eighth of what is in use.
+    /// The heap is shrinking: what is free goes back down to half of what is in use.
     pub(crate) fn shrink(&self) {
         let state = self.state.lock();
-        let target = SHRUNK.max((state.figures.used + state.figures.direct) / 8);
+        let target = SHRUNK.max((state.figures.used + state.figures.direct) / 2);
         if state.dirty > target {
             self.give_back(state, Victims::Surplus, target);
         }
@@ -359,12 +376,23 @@ impl Reserve {
         self.scattered.fetch_add(now.wrapping_sub(before), Ordering::Relaxed).wrapping_add(now).wrapping_sub(before)
     }
 
-    /// Has `purge` call `other` first, which gives free memory back to here.
-    pub(crate) fn on_purge(&self, other: fn()) {
-        let mut others = self.others.lock();
-        if let Some(free) = others.iter_mut().find(|place| place.is_none()) {
-            *free = Some(other);
+    /// Counts bytes of runs in use whose pages the system has: `now` where there were `before`.
+    pub(crate) fn note_absent(&self, before: usize, now: usize) {
+        // Relaxed: a figure.
+        self.absent.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Adds one who is to be asked for free memory.
+    pub(crate) fn add_tenant(&self, tenant: Tenant) {
+        let mut tenants = self.tenants.lock();
+        if let Some(free) = tenants.iter_mut().find(|place| place.is_none()) {
+            *free = Some(tenant);
         }
+    }
+
+    fn tenants(&self) -> impl Iterator<Item = Tenant> {
+        let tenants = *self.tenants.lock();
+        tenants.into_iter().flatten()
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -372,7 +400,8 @@ impl Reserve {
         let mut figures = state.figures;
         figures.waiting = state.dirty;
         figures.scattered = self.scattered.load(Ordering::Relaxed);
-        figures.committed = figures.used + figures.direct + state.dirty + figures.regions * HEADER_BYTES;
+        figures.committed = (figures.used + figures.direct + state.dirty + figures.regions * HEADER_BYTES)
+            .saturating_sub(self.absent.load(Ordering::Relaxed));
         figures
     }
 
@@ -436,7 +465,9 @@ impl State {
     }
 
     fn note_peak(&mut self) {
-        self.figures.peak = self.figures.peak.max(self.figures.used + self.figures.direct);
+        let in_use = self.figures.used + self.figures.direct;
+        self.high = self.high.max(in_use);
+        self.figures.peak = self.figures.peak.max(in_use);
     }
 
     fn map_failed(&mut self, len: usize) {
@@ -528,4 +559,126 @@ impl State {
 
 fn round_to_pages(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(os::page_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockLayout, Runs, SLOT};
+    use crate::os::fake::{Call, refuse, refuse_above};
+
+    /// A reserve of a test's own.
+    fn reserve() -> &'static Reserve {
+        Box::leak(Box::new(Reserve::new()))
+    }
+
+    fn small(limit: usize) -> &'static Reserve {
+        let reserve = reserve();
+        reserve.configure(Settings { limit, tick: Duration::ZERO, ..reserve.settings() });
+        reserve
+    }
+
+    #[test]
+    fn a_system_that_refuses_memory_is_an_error_and_loses_nothing() {
+        let reserve = reserve();
+        for bytes in [QUANTUM, 5 * QUANTUM, SLOT, LARGEST_IN_REGION] {
+            let refusal = refuse(Call::Map, 0);
+            assert_eq!(reserve.alloc(bytes, QUANTUM), None);
+            assert_eq!(reserve.map(bytes, QUANTUM), None);
+            drop(refusal);
+        }
+        let figures = reserve.figures();
+        assert_eq!((figures.used, figures.direct, figures.reserved, figures.peak), (0, 0, 0, 0));
+        assert_eq!(figures.refusals, 8);
+        let (at, zeroed) = reserve.alloc(SLOT, SLOT).unwrap();
+        assert!(zeroed);
+        reserve.free(at, SLOT);
+        assert_eq!(reserve.figures().used, 0);
+    }
+
+    #[test]
+    fn a_region_may_be_shorter_where_the_system_has_no_room_for_a_whole_one() {
+        let reserve = reserve();
+        let refusal = refuse_above(HEADER_BYTES + 40 * SLOT);
+        let pieces: Vec<_> = (0..50).map_while(|_| reserve.alloc(SLOT, SLOT)).map(|(at, _)| at).collect();
+        assert_eq!(pieces.len(), 50);
+        assert!(reserve.alloc(60 * SLOT, SLOT).is_none(), "longer than any region can be now");
+        drop(refusal);
+        let figures = reserve.figures();
+        assert!(figures.regions >= 2 && figures.reserved < crate::block::REGION, "{figures:?}");
+        for at in pieces {
+            // SAFETY: a live piece of so many bytes.
+            unsafe { at.write_bytes(7, SLOT) };
+            reserve.free(at, SLOT);
+        }
+        assert!(reserve.alloc(60 * SLOT, SLOT).is_some(), "and whole ones again");
+    }
+
+    #[test]
+    fn memory_that_the_system_would_not_take_back_is_not_said_to_be_zero() {
+        let reserve = small(usize::MAX);
+        let (at, _) = reserve.alloc(8 * SLOT, SLOT).unwrap();
+        // SAFETY: just got.
+        unsafe { at.write_bytes(7, 8 * SLOT) };
+        reserve.free(at, 8 * SLOT);
+        let refusal = refuse(Call::Purge, 0);
+        assert_eq!(reserve.purge(), 0);
+        drop(refusal);
+        assert_eq!(reserve.figures().waiting, 8 * SLOT);
+        let (again, zeroed) = reserve.alloc(SLOT, SLOT).unwrap();
+        assert!(again == at && !zeroed);
+        assert_eq!(reserve.purge(), 7 * SLOT);
+        let (rest, zeroed) = reserve.alloc(7 * SLOT, SLOT).unwrap();
+        assert!(zeroed);
+        // SAFETY: just got, so many bytes.
+        assert_eq!(unsafe { rest.read() }, 0);
+        reserve.free(again, SLOT);
+        reserve.free(rest, 7 * SLOT);
+    }
+
+    #[test]
+    fn a_limit_is_kept_and_free_memory_makes_room_under_it() {
+        let limit = HEADER_BYTES + 20 * SLOT;
+        let reserve = small(limit);
+        let (first, _) = reserve.alloc(15 * SLOT, SLOT).unwrap();
+        // SAFETY: just got.
+        unsafe { first.write_bytes(7, 15 * SLOT) };
+        assert_eq!(reserve.alloc(10 * SLOT, SLOT), None, "beyond the limit");
+        assert_eq!(reserve.map(10 * SLOT, SLOT), None, "beyond the limit");
+        reserve.free(first, 15 * SLOT);
+        // What is free counts until it has gone back.
+        let mapped = reserve.map(10 * SLOT, QUANTUM).unwrap();
+        let figures = reserve.figures();
+        assert!(figures.committed <= limit, "{figures:?}");
+        // SAFETY: mapped above.
+        unsafe { reserve.unmap(mapped, 10 * SLOT) };
+        assert!(reserve.alloc(20 * SLOT, SLOT).is_some(), "all of it again");
+    }
+
+    #[test]
+    fn whole_regions_go_back() {
+        let reserve = small(usize::MAX);
+        let pieces: Vec<_> = (0..12).map(|_| reserve.alloc(LARGEST_IN_REGION, SLOT).unwrap().0).collect();
+        assert!(reserve.figures().regions >= 4);
+        pieces.into_iter().for_each(|piece| reserve.free(piece, LARGEST_IN_REGION));
+        reserve.purge();
+        let figures = reserve.figures();
+        assert_eq!((figures.regions, figures.used, figures.waiting), (1, 0, 0), "{figures:?}");
+    }
+
+    #[test]
+    fn a_refused_run_leaves_a_depots_blocks_as_they_were() {
+        let reserve = reserve();
+        let mut runs = Runs::new(BlockLayout::new(1024, 16).unwrap(), reserve, 1);
+        let refusal = refuse(Call::Map, 0);
+        assert_eq!(runs.take(10, |_| panic!("no block")), 0);
+        drop(refusal);
+        assert_eq!((runs.blocks(), runs.free_blocks()), (0, 0));
+        let mut blocks = Vec::new();
+        assert_eq!(runs.take(10, |block| blocks.push(block)), 10);
+        let mut empties = runs.empties();
+        // SAFETY: taken above, each once.
+        blocks.into_iter().for_each(|block| unsafe { runs.give(block, &mut empties) });
+        assert_eq!(runs.free_blocks(), runs.blocks());
+    }
 }

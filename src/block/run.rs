@@ -31,6 +31,8 @@ pub(crate) struct Run {
     block_size: u32,
     place: Place,
     was_swept: bool,
+    /// Bytes of it that the system has.
+    absent: u32,
 }
 
 /// The list that a run is on (R2).
@@ -248,6 +250,7 @@ impl Runs {
         run.get().next_word = 0;
         run.get().place = Place::Open;
         run.get().was_swept = false;
+        run.get().absent = 0;
         for index in 0..bytes / SLOT * WORDS_PER_SLOT {
             let left = (per_run as usize).saturating_sub(index * 64);
             if left == 0 {
@@ -278,6 +281,9 @@ impl Runs {
     }
 
     fn take_from(&mut self, run: NonNull<Run>, want: usize, each: &mut impl FnMut(NonNull<u8>)) -> usize {
+        if run.get().absent > 0 {
+            self.set_absent(run, 0);
+        }
         let base = run.base();
         let want = want.min(run.get().free as usize);
         let words = self.layout.per_run().div_ceil(u64::BITS) as usize;
@@ -310,6 +316,15 @@ impl Runs {
             run.get().place = Place::Full;
         }
         want
+    }
+
+    /// Counts a run as present, or as absent so far.
+    fn set_absent(&self, run: NonNull<Run>, bytes: usize) {
+        self.reserve.note_absent(run.get().absent as usize, bytes);
+        #[expect(clippy::cast_possible_truncation, reason = "a run has at most 128 pages when it is swept")]
+        {
+            run.get().absent = bytes as u32;
+        }
     }
 
     /// Puts a swept run back among those to take from.
@@ -372,6 +387,7 @@ impl Runs {
         self.blocks -= per_run;
         self.free -= per_run;
         run.get().owner = 0;
+        self.set_absent(run, 0);
         if run.get().was_swept { empties.swept.push(run) } else { empties.list.push(run) }
     }
 
@@ -397,6 +413,7 @@ impl Runs {
     pub(crate) unsafe fn take_all(&mut self, empties: &mut EmptyRuns) {
         while let Some(run) = self.open.pop().or_else(|| self.swept.pop()).or_else(|| self.full.pop()) {
             run.get().owner = 0;
+            self.set_absent(run, 0);
             empties.list.push(run);
         }
         self.reserve.note_scattered(self.scattered, 0);
@@ -409,6 +426,9 @@ impl Runs {
     pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
         self.mark = self.mark.max(in_use);
         let scattered = (self.free - self.swept_free) * self.layout.size();
+        if scattered.abs_diff(self.scattered) < NOTEWORTHY {
+            return false;
+        }
         let everywhere = self.reserve.note_scattered(self.scattered, scattered);
         self.scattered = scattered;
         in_use <= self.mark / 2
@@ -432,7 +452,9 @@ impl Runs {
                 self.open.remove(run);
                 sweep.runs.push(run);
                 run.get().place = Place::InSweep;
-                sweep.targets[sweep.len] = Some((run.base(), self.free_pages(run, pages)));
+                let free = self.free_pages(run, pages);
+                self.set_absent(run, free.count_ones() as usize * os::page_size());
+                sweep.targets[sweep.len] = Some((run.base(), free));
                 sweep.len += 1;
                 if sweep.len == SWEEP_BATCH {
                     break;
@@ -483,6 +505,8 @@ pub(crate) enum Prepared {
 type FreePages = u128;
 /// Runs that one sweep takes at a time.
 const SWEEP_BATCH: usize = 64;
+/// Changes in bytes that the reserve is told of.
+const NOTEWORTHY: usize = 16 * 1024;
 /// Bytes of scattered free blocks that are left in peace, of one size and of all together.
 const SWEEP_LEAST: usize = 32 * 1024;
 const SWEEP_LEAST_EVERYWHERE: usize = 4 * 1024 * 1024;
@@ -538,4 +562,92 @@ pub(crate) fn describe(block: NonNull<u8>) -> (usize, usize, usize) {
     // SAFETY: as above.
     let owner = unsafe { (*run.as_ptr()).owner };
     (size, owner, block.addr().get() - run.base().addr().get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::RESERVE;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Checks R1 and R2 against a recount.
+    fn check(runs: &Runs) {
+        let (mut free, mut blocks, mut swept) = (0, 0, 0);
+        for (list, place) in [(&runs.open, Place::Open), (&runs.swept, Place::Swept), (&runs.full, Place::Full)] {
+            let mut at = list.head;
+            while let Some(run) = at {
+                let words = run.words(runs.layout.per_run().div_ceil(64) as usize);
+                let set = bitmap::count(words, 0, runs.layout.per_run() as usize);
+                assert_eq!(set, run.get().free as usize, "R1");
+                assert_eq!(run.get().place, place, "R2");
+                assert_eq!(set == 0, place == Place::Full, "R2");
+                free += set;
+                blocks += runs.layout.per_run() as usize;
+                swept += if place == Place::Swept { set } else { 0 };
+                at = run.get().next;
+            }
+        }
+        assert_eq!((free, blocks, swept), (runs.free, runs.blocks, runs.swept_free));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_block_is_in_one_place_and_keeps_its_bytes(
+            size in prop_oneof![Just(16_usize), Just(48), Just(1024), Just(5000), 16_usize..40_000],
+            ops in prop::collection::vec((0_u8..10, any::<usize>()), 1..120),
+        ) {
+            let mut runs = Runs::new(BlockLayout::new(size, 16).unwrap(), &RESERVE, 77);
+            let mut live: BTreeMap<usize, (NonNull<u8>, u8)> = BTreeMap::new();
+            let mut stamp = 0_u8;
+            for (op, number) in ops {
+                match op {
+                    0..=4 => {
+                        let want = number % 60 + 1;
+                        let mut got = Vec::new();
+                        prop_assert!(runs.take(want, |block| got.push(block)) >= 1);
+                        for block in got {
+                            stamp = stamp.wrapping_add(1);
+                            // SAFETY: a block of the run, just taken.
+                            unsafe { block.write_bytes(stamp, size) };
+                            prop_assert!(live.insert(block.addr().get(), (block, stamp)).is_none(), "handed out twice");
+                        }
+                    }
+                    5..=7 => {
+                        let mut empties = runs.empties();
+                        for _ in 0..number % 80 {
+                            let place = live.keys().nth(number % live.len().max(1)).copied();
+                            let Some((block, stamp)) = place.and_then(|place| live.remove(&place)) else { break };
+                            // SAFETY: a live block of `size` bytes.
+                            let bytes = unsafe { core::slice::from_raw_parts(block.as_ptr(), size) };
+                            prop_assert!(bytes.iter().all(|byte| *byte == stamp), "its bytes changed");
+                            // SAFETY: taken above, given once.
+                            unsafe { runs.give(block, &mut empties) };
+                        }
+                    }
+                    8 => {
+                        let sweep = runs.begin_sweep(live.len(), number % 8);
+                        sweep.give_pages_back();
+                        let mut empties = runs.empties();
+                        // A block that comes back meanwhile.
+                        if let Some((_, (block, _))) = live.pop_first() {
+                            // SAFETY: taken above, given once.
+                            unsafe { runs.give(block, &mut empties) };
+                        }
+                        runs.end_sweep(sweep, &mut empties);
+                    }
+                    _ => {
+                        let mut empties = runs.empties();
+                        runs.take_empties(&mut empties);
+                    }
+                }
+                check(&runs);
+                prop_assert_eq!(runs.blocks - runs.free, live.len());
+            }
+            let mut empties = runs.empties();
+            // SAFETY: the blocks end here.
+            unsafe { runs.take_all(&mut empties) };
+        }
+    }
 }

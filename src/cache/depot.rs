@@ -18,8 +18,8 @@ use crate::os::{Lock, LockGuard};
 const SPARES: usize = 4;
 /// Bytes of full magazines that a depot may hold: an eighth of its runs', within these.
 const BOUND: core::ops::Range<usize> = 256 * 1024..2 * 1024 * 1024;
-/// Bytes of full magazines that a depot may hold even if nothing is in use.
-const LEAST: usize = 4 * 1024;
+/// Bytes of full magazines that a depot may hold even if nothing is in use: a run's worth.
+const LEAST: usize = 64 * 1024;
 
 /// Where blocks come from.
 pub(crate) trait Source {

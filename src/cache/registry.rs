@@ -247,6 +247,8 @@ struct Registered<S> {
     threads: Members<PoolThread>,
     /// A table of entries in memory of its own.
     entries: Table<Entry<S>>,
+    /// Below it no entry is free.
+    lowest_free: usize,
     next_number: usize,
 }
 
@@ -273,11 +275,13 @@ impl<S: Source> PoolRegistry<S> {
     /// The depot stays where it is until [`remove`](Self::remove) has returned.
     pub(crate) unsafe fn add(&self, depot: NonNull<Depot<S>>) -> Option<PoolKey> {
         let mut state = self.0.lock();
-        let free = state.entries.as_slice().iter().position(|entry| entry.depot.is_none());
+        let from = state.lowest_free;
+        let free = state.entries.as_slice().iter().skip(from).position(|entry| entry.depot.is_none());
         let index = match free {
-            Some(index) => index,
+            Some(further) => from + further,
             None => state.entries.grow(|| Entry { key: PoolKey(0), depot: None })?,
         };
+        state.lowest_free = index;
         if index >> PoolKey::INDEX_BITS != 0 || state.next_number + 1 >= 1 << (usize::BITS - PoolKey::INDEX_BITS) {
             // Numbers are never used twice: the pool does without caches.
             return None;
@@ -293,6 +297,7 @@ impl<S: Source> PoolRegistry<S> {
         let mut state = self.0.lock();
         let cached = state.cached(key);
         state.entries.as_mut_slice()[key.index()].depot = None;
+        state.lowest_free = state.lowest_free.min(key.index());
         cached
     }
 
@@ -421,7 +426,7 @@ impl<S: Source> PoolRegistry<S> {
 
 impl<S: Source> Registered<S> {
     const fn new() -> Self {
-        Self { threads: Members { head: ptr::null() }, entries: Table::new(), next_number: 0 }
+        Self { threads: Members { head: ptr::null() }, entries: Table::new(), lowest_free: 0, next_number: 0 }
     }
 
     fn cached(&self, key: PoolKey) -> usize {

@@ -5,6 +5,7 @@ use core::ptr::{self, NonNull};
 
 use super::class::{self, class_of, padded};
 use super::{HeapStats, large, thread};
+use crate::block::RESERVE;
 
 /// The process's heap: serves every size, as the global allocator or as an `Allocator`.
 ///
@@ -42,9 +43,8 @@ impl Heap {
     /// bytes went.
     ///
     /// Blocks that other threads keep in their caches stay there: have them call [`Heap::flush_thread`].
-    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn purge() -> usize {
-        thread::purge()
+        RESERVE.purge()
     }
 
     /// Gives the blocks that the calling thread keeps to the depots, where every thread finds them.

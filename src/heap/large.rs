@@ -5,7 +5,9 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use super::{class, thread};
+use super::class;
+#[cfg(debug_assertions)]
+use crate::block::guard;
 use crate::block::{LARGEST_IN_REGION, QUANTUM, RESERVE};
 use crate::os;
 use crate::primitive::{AtomicUsize, Ordering};
@@ -44,9 +46,13 @@ fn taken(layout: Layout) -> usize {
 pub(super) fn alloc(layout: Layout) -> Option<(NonNull<u8>, bool)> {
     let got = get(layout).or_else(|| {
         // The system has no more: what is kept of small sizes may help.
-        thread::purge();
+        RESERVE.purge();
         get(layout)
     });
+    #[cfg(debug_assertions)]
+    if let (Some((at, _)), Place::Region) = (got, place(layout)) {
+        guard::hand_out(at);
+    }
     if got.is_some() {
         LIVE.fetch_add(1, Ordering::Relaxed);
         LIVE_BYTES.fetch_add(taken(layout), Ordering::Relaxed);
@@ -68,6 +74,12 @@ fn get(layout: Layout) -> Option<(NonNull<u8>, bool)> {
 #[cold]
 #[inline(never)]
 pub(super) unsafe fn free(at: NonNull<u8>, layout: Layout) {
+    #[cfg(debug_assertions)]
+    if place(layout) == Place::Region && !guard::is_held(at) {
+        os::fatal(&[
+            "millpond: a large piece was given back twice, or with another layout than it was allocated with\n",
+        ]);
+    }
     LIVE.fetch_sub(1, Ordering::Relaxed);
     LIVE_BYTES.fetch_sub(taken(layout), Ordering::Relaxed);
     match place(layout) {

@@ -9,6 +9,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
+use crate::block::reserve::Tenant;
 use crate::block::{RESERVE, Runs};
 use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
 use crate::os::{self, ExitHook, Once, Ticker};
@@ -39,9 +40,6 @@ pub(super) static DEPOTS: [Depot<Runs>; CLASSES] = {
 
 /// All threads with caches.
 pub(super) static THREADS: Roster<HeapThread> = Roster::new();
-
-/// When to look for idle depots again.
-static TICKER: Ticker = Ticker::new();
 
 /// The most bytes that a thread's slots may hold together.
 pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(1024 * 1024);
@@ -157,7 +155,7 @@ fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
             return got;
         }
         // The system has no more: what is kept of other sizes may help.
-        purge();
+        RESERVE.purge();
         thread.widen(class);
         thread.slots[class].pop_slow(&DEPOTS[class])
     })
@@ -184,11 +182,14 @@ pub(super) fn flush() {
     THREAD.with(HeapThread::flush);
 }
 
-/// Gives all that is free back to the system, this thread's blocks too; returns the bytes.
-pub(super) fn purge() -> usize {
+/// Gives all that is free back to the reserve, this thread's blocks too.
+fn purge() {
     flush();
     DEPOTS.iter().for_each(Depot::purge);
-    RESERVE.purge()
+}
+
+fn trim() {
+    DEPOTS.iter().for_each(Depot::trim);
 }
 
 /// Blocks of each class in threads' slots.
@@ -206,7 +207,7 @@ impl HeapThread {
     /// Whether the thread may keep blocks; arms its farewell the first time.
     fn is_active(&self) -> bool {
         self.life.is_active(|| {
-            register_for_forks();
+            register();
             // SAFETY: the thread-local stays in place until the farewell has taken it off the roster.
             unsafe { THREADS.enter(self) };
             let armed = FAREWELL.arm();
@@ -284,12 +285,8 @@ impl HeapThread {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        let tick = RESERVE.settings().tick;
-        if self.ticker.passed(now, tick) {
+        if self.ticker.passed(now, RESERVE.settings().tick) {
             self.trim();
-        }
-        if TICKER.passed(now, tick) {
-            DEPOTS.iter().for_each(Depot::trim);
             RESERVE.tick(now);
         }
     }
@@ -304,7 +301,7 @@ impl HeapThread {
     }
 }
 
-fn register_for_forks() {
+fn register() {
     extern "C" fn prepare() {
         THREADS.hold();
         DEPOTS.iter().for_each(Depot::hold);
@@ -333,5 +330,6 @@ fn register_for_forks() {
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
+        RESERVE.add_tenant(Tenant { purge, trim });
     });
 }

@@ -10,18 +10,32 @@ pub(crate) enum Call {
     Purge,
 }
 
-std::thread_local! {
-    static PLAN: Cell<Option<(Call, usize)>> = const { Cell::new(None) };
+#[derive(Debug, Clone, Copy)]
+enum Plan {
+    /// Refuses one kind of call after so many.
+    After(Call, usize),
+    /// Refuses to map more than so many bytes at once.
+    Above(usize),
 }
 
-/// While it lives, this thread's calls of one kind are refused after the first few.
+std::thread_local! {
+    static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
+}
+
+/// While it lives, some of this thread's calls are refused.
 #[must_use = "refusal ends when this is dropped"]
 #[derive(Debug)]
 pub(crate) struct Refusal(());
 
 /// Refuses every `call` of this thread after the next `granted` ones.
 pub(crate) fn refuse(call: Call, granted: usize) -> Refusal {
-    PLAN.set(Some((call, granted)));
+    PLAN.set(Some(Plan::After(call, granted)));
+    Refusal(())
+}
+
+/// Refuses to map more than `bytes` at once.
+pub(crate) fn refuse_above(bytes: usize) -> Refusal {
+    PLAN.set(Some(Plan::Above(bytes)));
     Refusal(())
 }
 
@@ -31,14 +45,15 @@ impl Drop for Refusal {
     }
 }
 
-/// Whether the plan says no to this call.
-pub(crate) fn refuses(call: Call) -> bool {
+/// Whether the plan says no to this call, of so many bytes.
+pub(crate) fn refuses(call: Call, bytes: usize) -> bool {
     match PLAN.get() {
-        Some((planned, 0)) if planned == call => true,
-        Some((planned, left)) if planned == call => {
-            PLAN.set(Some((planned, left - 1)));
+        Some(Plan::After(planned, 0)) => planned == call,
+        Some(Plan::After(planned, left)) if planned == call => {
+            PLAN.set(Some(Plan::After(planned, left - 1)));
             false
         }
+        Some(Plan::Above(most)) => call == Call::Map && bytes > most,
         _ => false,
     }
 }

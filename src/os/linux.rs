@@ -37,7 +37,7 @@ pub(crate) const LARGEST: usize = isize::MAX as usize / 4;
 
 fn map_raw(hint: *mut c_void, len: usize, extra: i32) -> Option<NonNull<u8>> {
     #[cfg(test)]
-    if fake::refuses(fake::Call::Map) {
+    if fake::refuses(fake::Call::Map, len) {
         return None;
     }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | extra;
@@ -122,7 +122,7 @@ pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) {
 /// `[at, at + old)` is one whole mapping made by [`map`], used by nobody else.
 pub(crate) unsafe fn remap(at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
     #[cfg(test)]
-    if fake::refuses(fake::Call::Remap) {
+    if fake::refuses(fake::Call::Remap, new) {
         return None;
     }
     // SAFETY: the caller's duty.
@@ -136,7 +136,7 @@ pub(crate) unsafe fn remap(at: NonNull<u8>, old: usize, new: usize) -> Option<No
 /// The range is mapped by this module, in whole pages, and holds nothing that anybody wants.
 pub(crate) unsafe fn purge(at: NonNull<u8>, len: usize) -> bool {
     #[cfg(test)]
-    if fake::refuses(fake::Call::Purge) {
+    if fake::refuses(fake::Call::Purge, len) {
         return false;
     }
     // SAFETY: the caller's duty.

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::builder::Config;
+use crate::block::reserve::Tenant;
 use crate::block::{BlockLayout, RESERVE, Runs};
 use crate::cache::{Depot, Life, PoolKey, PoolRegistry, PoolThread, Slot, follow_forks};
 use crate::os::{self, ExitHook, Once, Ticker};
@@ -37,11 +38,8 @@ static CORES: Depot<Runs> = Depot::new(
 /// Numbers that mark the runs of pools: above those of the heap's classes.
 const OWNERS: usize = 1 << 16;
 
-/// When to look for idle depots again.
-static TICKER: Ticker = Ticker::new();
-
 /// Slow paths between two looks at the clock.
-const PATIENCE: u32 = 64;
+const PATIENCE: u32 = 16;
 
 struct Local {
     thread: PoolThread,
@@ -71,7 +69,7 @@ unsafe extern "C" fn farewell(_: *mut c_void) {
 /// A core for a pool with these settings.
 pub(super) fn new_core(config: &Config) -> Option<NonNull<Core>> {
     static NEXT: AtomicUsize = AtomicUsize::new(OWNERS + 1);
-    register_for_forks();
+    register();
     let place = CORES.take_one()?.cast::<Core>();
     let runs = Runs::new(config.layout, &RESERVE, NEXT.fetch_add(1, Ordering::Relaxed));
     let core = Core { depot: Depot::new(runs, config.magazine), key: None };
@@ -202,18 +200,14 @@ impl Local {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        let tick = RESERVE.settings().tick;
-        if self.ticker.passed(now, tick) {
+        if self.ticker.passed(now, RESERVE.settings().tick) {
             POOLS.trim(&self.thread);
-        }
-        if TICKER.passed(now, tick) {
-            POOLS.each_depot(Depot::trim);
             RESERVE.tick(now);
         }
     }
 }
 
-fn register_for_forks() {
+fn register() {
     extern "C" fn prepare() {
         POOLS.hold();
         CORES.hold();
@@ -236,10 +230,13 @@ fn register_for_forks() {
         flush();
         POOLS.each_depot(Depot::purge);
     }
+    fn trim() {
+        POOLS.each_depot(Depot::trim);
+    }
     static ONCE: Once = Once::new();
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-        RESERVE.on_purge(purge);
+        RESERVE.add_tenant(Tenant { purge, trim });
     });
 }
