@@ -86,7 +86,8 @@ impl Slot {
         let top = unsafe { cursor.sub(1) };
         // SAFETY: as above; the frame is this thread's.
         let block = NonNull::new(unsafe { (*top).get() })?;
-        self.cursor.store(top, Ordering::Relaxed);
+        // Read again: this way the compiler changes it where it is, by one instruction.
+        self.cursor.store(self.cursor.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
         Some(block)
     }
 
@@ -100,8 +101,7 @@ impl Slot {
         }
         // SAFETY: not at a frame's end, so the cursor is at a word of the slot's frame.
         unsafe { (*cursor).set(block.as_ptr()) };
-        // SAFETY: at most one past the frame's words.
-        self.cursor.store(unsafe { cursor.add(1) }, Ordering::Relaxed);
+        self.cursor.store(self.cursor.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         true
     }
 

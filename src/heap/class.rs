@@ -10,7 +10,7 @@ use core::alloc::Layout;
 use crate::block::{BlockLayout, SMALLEST_BLOCK};
 
 /// The largest size with a step of 16.
-const FINE: usize = 1024;
+pub(super) const FINE: usize = 1024;
 const FINE_CLASSES: usize = FINE / SMALLEST_BLOCK + 1;
 /// Sizes for each doubling above, as a power of two.
 const STEP_SHIFT: u32 = 2;
@@ -27,11 +27,17 @@ pub(super) const fn padded(layout: Layout) -> usize {
     (layout.size() + mask) & !mask
 }
 
+/// The class that serves a padded size of at most [`FINE`].
+#[inline(always)]
+pub(super) const fn fine_class_of(padded: usize) -> usize {
+    padded.div_ceil(SMALLEST_BLOCK)
+}
+
 /// The class that serves a padded size of at most [`LARGEST`].
 #[inline(always)]
 pub(super) const fn class_of(padded: usize) -> usize {
     if padded <= FINE {
-        return padded.div_ceil(SMALLEST_BLOCK);
+        return fine_class_of(padded);
     }
     let below = padded - 1;
     let power = below.ilog2();

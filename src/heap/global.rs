@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-use super::class::{self, class_of, padded};
+use super::class::{self, class_of, fine_class_of, padded};
 use super::{HeapStats, large, thread};
 use crate::block::RESERVE;
 
@@ -59,8 +59,14 @@ impl Heap {
 #[inline(always)]
 fn alloc(layout: Layout) -> *mut u8 {
     let size = padded(layout);
-    let got =
-        if size <= class::LARGEST { thread::alloc(class_of(size)) } else { large::alloc(layout).map(|(at, _)| at) };
+    // Small sizes first, with a fast path of their own: they are most of all.
+    let got = if size <= class::FINE {
+        thread::alloc(fine_class_of(size))
+    } else if size <= class::LARGEST {
+        thread::alloc(class_of(size))
+    } else {
+        large::alloc(layout).map(|(at, _)| at)
+    };
     got.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
@@ -77,8 +83,11 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: the caller's duty: what `alloc` returned for this layout is not null.
         let at = unsafe { NonNull::new_unchecked(ptr) };
         let size = padded(layout);
-        if size <= class::LARGEST {
+        if size <= class::FINE {
             // SAFETY: the caller's duty: the layout is the one it was allocated with, so this is its class.
+            unsafe { thread::free(fine_class_of(size), at) }
+        } else if size <= class::LARGEST {
+            // SAFETY: as above.
             unsafe { thread::free(class_of(size), at) }
         } else {
             // SAFETY: the caller's duty.

@@ -1,0 +1,70 @@
+//! The index: where each word is used. Built by threads, each with a map of its own, then merged.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::error::TourError;
+use crate::home::Home;
+use crate::reading;
+use crate::texts::Text;
+
+/// Where a word is used: the number of the text, and the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    text: u32,
+    line: u32,
+}
+
+/// Every word in lower case, with its places in order.
+pub(crate) type Index = BTreeMap<String, Vec<Place>>;
+
+/// One thread's part of it.
+type Part = HashMap<String, Vec<Place>>;
+
+/// Indexes the texts on so many threads.
+pub(crate) fn build<H: Home>(texts: &[Text], threads: usize) -> Result<Index, TourError> {
+    let next = AtomicUsize::new(0);
+    let parts: Result<Vec<Part>, TourError> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| index_some::<H>(texts, &next))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    Ok(merge(parts?))
+}
+
+/// Indexes one text after the other, as long as there are any that no other thread took.
+fn index_some<H: Home>(texts: &[Text], next: &AtomicUsize) -> Result<Part, TourError> {
+    let mut part = Part::new();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(text) = texts.get(number) else { return Ok(part) };
+        let mut place = Place { text: u32::try_from(number).unwrap_or(u32::MAX), line: 1 };
+        let mut buffer = H::buffer()?;
+        reading::pieces(&text.path, text.bytes, &mut buffer, |piece| {
+            let piece = String::from_utf8_lossy(piece);
+            for (number, line) in piece.split('\n').enumerate() {
+                place.line += u32::from(number > 0);
+                for word in reading::words(line) {
+                    part.entry(word.to_lowercase()).or_default().push(place);
+                }
+            }
+        })
+        .map_err(|error| TourError::Vanished { path: text.path.clone(), error })?;
+    }
+}
+
+fn merge(parts: Vec<Part>) -> Index {
+    let mut index = Index::new();
+    for (word, mut places) in parts.into_iter().flatten() {
+        match index.entry(word) {
+            Entry::Vacant(first) => {
+                first.insert(places);
+            }
+            Entry::Occupied(mut so_far) => so_far.get_mut().append(&mut places),
+        }
+    }
+    index.values_mut().for_each(|places| places.sort());
+    index
+}
