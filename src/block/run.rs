@@ -426,7 +426,7 @@ impl Runs {
     pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
         self.mark = self.mark.max(in_use);
         let scattered = (self.free - self.swept_free) * self.layout.size();
-        if scattered.abs_diff(self.scattered) < NOTEWORTHY {
+        if self.keep > 0 || scattered.abs_diff(self.scattered) < NOTEWORTHY {
             return false;
         }
         let everywhere = self.reserve.note_scattered(self.scattered, scattered);
@@ -442,7 +442,8 @@ impl Runs {
         self.mark = in_use;
         let mut sweep = Sweep { runs: RunList { head: None }, targets: [None; SWEEP_BATCH], len: 0 };
         let pages = self.layout.run_bytes() / os::page_size();
-        if pages == 0 || pages > FreePages::BITS as usize {
+        // What is kept ready stays present.
+        if self.keep > 0 || pages == 0 || pages > FreePages::BITS as usize {
             return sweep;
         }
         let mut at = self.open.head;
@@ -484,10 +485,10 @@ impl Runs {
             run.get().was_swept = true;
             self.swept.push(run);
             self.swept_free += run.get().free as usize;
-            if run.get().free == self.layout.per_run() {
-                // It got empty meanwhile.
+            if run.get().free == self.layout.per_run() && self.blocks > self.layout.per_run() as usize {
+                // It got empty meanwhile, and there are others.
                 self.reopen(run);
-                self.detach_if_needless(run, empties);
+                self.detach(run, empties);
             }
         }
     }

@@ -243,6 +243,34 @@ impl<S: Source> Depot<S> {
         self.finish(state, empties);
     }
 
+    /// One block back, to be the next that [`take_one`](Self::take_one) hands out: for pools without caches.
+    ///
+    /// # Safety
+    /// As for [`give_one`](Self::give_one).
+    pub(crate) unsafe fn give_one_next(&self, block: NonNull<u8>) {
+        let mut state = self.state.lock();
+        let top = state.full.pop();
+        let mut empties = state.source.empties();
+        let fits = (state.figures.stored + 1) * state.source.block_size() <= state.bound();
+        let magazine = match top {
+            Some(top) if top.len() < CAPACITY && fits => Some(top),
+            other => {
+                other.into_iter().for_each(|full| state.full.push(full));
+                if fits { state.take_spare() } else { None }
+            }
+        };
+        if let Some(mut magazine) = magazine {
+            magazine.put_last(block);
+            state.full.push(magazine);
+            state.figures.stored += 1;
+        } else {
+            state.figures.out -= 1;
+            // SAFETY: the caller's duty.
+            unsafe { state.source.give(block, &mut empties) };
+        }
+        self.finish(state, empties);
+    }
+
     /// Drains every full magazine to the source: what it can give back, it may.
     pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
@@ -289,7 +317,7 @@ impl<S: Source> Depot<S> {
     /// Figures. Blocks lost by a fork count neither as out nor against the limit.
     pub(crate) fn figures(&self) -> DepotFigures {
         let state = self.state.lock();
-        DepotFigures { out: state.figures.out - state.lost, ..state.figures }
+        DepotFigures { out: state.figures.out.saturating_sub(state.lost), ..state.figures }
     }
 
     /// Lets `look` at the source, under the lock.
@@ -448,12 +476,13 @@ impl<S: Source> State<S> {
             return None;
         }
         self.drain(&mut magazine, empties);
+        self.drain_surplus(empties);
         Some(magazine)
     }
 
     /// How many more blocks the limit allows.
     fn room(&self) -> usize {
-        self.limit - (self.figures.out - self.lost).min(self.limit)
+        self.limit - self.figures.out.saturating_sub(self.lost).min(self.limit)
     }
 
     /// Blocks with users and in threads' slots.
@@ -466,6 +495,16 @@ impl<S: Source> State<S> {
     fn bound(&self) -> usize {
         let in_use = self.in_use() * self.source.block_size();
         (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(LEAST)
+    }
+
+    /// Drains what is stored beyond the bound, which falls with what is in use.
+    fn drain_surplus(&mut self, empties: &mut S::Empties) {
+        while self.figures.stored * self.source.block_size() > self.bound() {
+            let Some(mut full) = self.full.pop() else { break };
+            self.figures.stored -= full.len();
+            self.drain(&mut full, empties);
+            self.put_spare(full);
+        }
     }
 
     fn drain(&mut self, magazine: &mut Magazine, empties: &mut S::Empties) {

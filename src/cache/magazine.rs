@@ -149,6 +149,14 @@ impl Magazine {
         self.set_link(None, len - more);
     }
 
+    /// Puts in a block that will go last. There is room.
+    pub(crate) fn put_last(&mut self, block: NonNull<u8>) {
+        let len = self.len();
+        debug_assert!(len < CAPACITY);
+        self.word(WORDS - 1 - len).set(block.as_ptr());
+        self.set_link(None, len + 1);
+    }
+
     /// Takes out the block that would go last.
     pub(crate) fn take_last(&mut self) -> Option<NonNull<u8>> {
         let len = self.len();

@@ -16,7 +16,7 @@ const FINE_CLASSES: usize = FINE / SMALLEST_BLOCK + 1;
 const STEP_SHIFT: u32 = 2;
 /// The largest size that has a class.
 pub(super) const LARGEST: usize = 32 * 1024;
-/// How many classes there are. Number 0 serves a size of 0.
+/// How many classes there are. Number 0 serves a size of 0, without memory.
 pub(super) const CLASSES: usize = FINE_CLASSES + ((LARGEST.ilog2() - FINE.ilog2()) as usize) * (1 << STEP_SHIFT);
 
 /// The layout's size as the classes see it: rounded up to its alignment.

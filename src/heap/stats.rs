@@ -89,17 +89,8 @@ impl HeapStats {
                 exchanges: figures.exchanges,
             });
         }
-        // The size of 0 shares its block size with the smallest.
-        let zero = classes.remove(0);
-        if let Some(smallest) = classes.first_mut() {
-            smallest.live += zero.live;
-            smallest.cached += zero.cached;
-            smallest.stored += zero.stored;
-            smallest.free += zero.free;
-            smallest.refills += zero.refills;
-            smallest.drains += zero.drains;
-            smallest.exchanges += zero.exchanges;
-        }
+        // The size of 0 has no blocks.
+        classes.remove(0);
         classes.retain(|class| class.refills > 0 || class.free > 0 || class.live > 0);
         let sum =
             |of: fn(&ClassStats) -> usize| classes.iter().map(|class| of(class) * class.block_size).sum::<usize>();

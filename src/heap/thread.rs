@@ -115,7 +115,7 @@ pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
         None => alloc_slow(class),
     };
     #[cfg(debug_assertions)]
-    if let Some(block) = block {
+    if let (Some(block), true) = (block, class != NOTHING) {
         crate::block::guard::hand_out(block);
     }
     block
@@ -128,7 +128,7 @@ pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
 #[inline(always)]
 pub(super) unsafe fn free(class: usize, block: NonNull<u8>) {
     #[cfg(debug_assertions)]
-    {
+    if class != NOTHING {
         use crate::block::guard;
         let expected = guard::Expected { size: class::block_size(class), owner: class + 1 };
         if let Err(fault) = guard::take_back(block, expected) {
@@ -141,9 +141,21 @@ pub(super) unsafe fn free(class: usize, block: NonNull<u8>) {
     }
 }
 
+/// The class of a size of 0: its slot is never loaded, so that every request comes to the slow paths.
+const NOTHING: usize = 0;
+
+/// What a size of 0 gets: no memory, at a multiple of every alignment that a layout in a class can have.
+const NOWHERE: NonNull<u8> = match NonNull::new(core::ptr::without_provenance_mut(1 << (usize::BITS - 18))) {
+    Some(place) => place,
+    None => panic!("not null"),
+};
+
 #[cold]
 #[inline(never)]
 fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
+    if class == NOTHING {
+        return Some(NOWHERE);
+    }
     THREAD.with(|thread| {
         if !thread.is_active() {
             return DEPOTS[class].take_one();
@@ -164,6 +176,9 @@ fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
 #[cold]
 #[inline(never)]
 unsafe fn free_slow(class: usize, block: NonNull<u8>) {
+    if class == NOTHING {
+        return;
+    }
     THREAD.with(|thread| {
         let slot = &thread.slots[class];
         if slot.is_foreign() || !thread.is_active() {

@@ -35,6 +35,13 @@ pub(crate) fn page_size() -> usize {
 /// No address space is as large as this.
 pub(crate) const LARGEST: usize = isize::MAX as usize / 4;
 
+/// The memory that the machine has, in bytes.
+pub(crate) fn physical_memory() -> usize {
+    // SAFETY: sysconf only reads its argument.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    usize::try_from(pages).unwrap_or(usize::MAX).saturating_mul(page_size())
+}
+
 fn map_raw(hint: *mut c_void, len: usize, extra: i32) -> Option<NonNull<u8>> {
     #[cfg(test)]
     if fake::refuses(fake::Call::Map, len) {

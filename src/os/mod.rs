@@ -19,8 +19,8 @@ mod ticker;
 pub(crate) use linux::fatal;
 #[cfg(not(millpond_loom))]
 pub(crate) use linux::{
-    ExitHook, Huge, LARGEST, advise_huge, at_fork, map, map_extended, milliseconds, page_size, populate, purge, remap,
-    unmap,
+    ExitHook, Huge, LARGEST, advise_huge, at_fork, map, map_extended, milliseconds, page_size, physical_memory,
+    populate, purge, remap, unmap,
 };
 pub(crate) use lock::{Lock, LockGuard};
 #[cfg(not(millpond_loom))]

@@ -10,6 +10,7 @@ use super::stats::PoolStats;
 use super::thread::{self, Core};
 use crate::block::{BlockLayout, MemoryError};
 use crate::cache::PoolKey;
+use crate::os;
 use crate::primitive::{AtomicPtr, AtomicUsize, Ordering};
 
 /// A pool of equal blocks.
@@ -215,7 +216,7 @@ impl BlockPool {
         let key = self.key();
         if key.to_bits() == 0 {
             // SAFETY: the caller's duty.
-            unsafe { core.depot.give_one(block) }
+            unsafe { core.depot.give_one_next(block) }
         } else {
             // SAFETY: the caller's duty.
             unsafe { thread::push_slow(key, core, self.config.magazine, block) }
@@ -225,15 +226,21 @@ impl BlockPool {
     /// Makes at least `blocks` free blocks ready, their memory present; what the pool has then, it keeps from now on.
     ///
     /// # Errors
-    /// [`MemoryError::ReserveAboveLimit`], or [`MemoryError::OutOfMemory`]: what could be had stays.
+    /// [`MemoryError::ReserveAboveLimit`], or [`MemoryError::OutOfMemory`] (at once if the machine has less memory): what
+    /// could be had stays.
     pub fn reserve(&self, blocks: usize) -> Result<(), MemoryError> {
         if blocks > self.config.limit {
             return Err(MemoryError::ReserveAboveLimit { reserve: blocks, limit: self.config.limit });
         }
+        // More than the machine has would be made present until the system stops the process.
+        let bytes = blocks.saturating_mul(self.block_size());
+        if bytes > os::physical_memory() {
+            return Err(MemoryError::OutOfMemory { bytes });
+        }
         if blocks == 0 || self.core_or_make()?.depot.prepare(blocks) {
             return Ok(());
         }
-        Err(MemoryError::OutOfMemory { bytes: blocks.saturating_mul(self.block_size()) })
+        Err(MemoryError::OutOfMemory { bytes })
     }
 
     /// Bytes of a block.

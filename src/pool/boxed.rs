@@ -14,6 +14,21 @@ use super::{BlockPool, Pool};
 
 /// A value in a block of a pool: like `Box`. It moves between threads where `T: Send`; dropping it drops the value and
 /// gives the block back, on whichever thread.
+///
+/// ```compile_fail,E0277
+/// let pool = Box::leak(Box::new(millpond::Pool::new()));
+/// let boxed = pool.alloc(std::rc::Rc::new(1));
+/// std::thread::spawn(move || drop(boxed)); // an `Rc` stays in its thread
+/// ```
+/// ```compile_fail,E0597
+/// let boxed = { let pool = millpond::Pool::new(); pool.alloc(1) }; // it would outlive its pool
+/// ```
+/// ```compile_fail,E0505
+/// let pool = millpond::Pool::new();
+/// let boxed = pool.alloc(1);
+/// drop(pool);
+/// drop(boxed);
+/// ```
 #[must_use = "dropping it drops the value and gives the block back at once"]
 pub struct PoolBox<'p, T: ?Sized> {
     value: NonNull<T>,

@@ -9,6 +9,13 @@ use std::sync::Arc;
 use super::BlockPool;
 
 /// A block of a [`BlockPool`]: its bytes, uninitialised until written. Dropping it gives it back, on any thread.
+///
+/// ```compile_fail,E0505
+/// let pool = millpond::BlockPool::new(64, 16);
+/// let block = pool.take().unwrap();
+/// drop(pool);
+/// drop(block);
+/// ```
 #[must_use = "dropping it gives the block back at once"]
 pub struct Block<'p> {
     raw: NonNull<u8>,

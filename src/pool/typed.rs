@@ -144,6 +144,11 @@ impl<T> Pool<T> {
     /// Moves `value` into a block where it stays until it is dropped. Only for pools that live for ever: memory of a
     /// pinned value that is forgotten must never be used again.
     ///
+    /// ```compile_fail,E0597
+    /// let pool = millpond::Pool::new();
+    /// let pinned = pool.alloc_pin(1);
+    /// ```
+    ///
     /// # Panics
     /// As for [`alloc`](Self::alloc).
     #[must_use = "dropping it gives the block back at once"]
