@@ -172,3 +172,47 @@ implement!(allocator_api2::alloc::Allocator, allocator_api2::alloc::AllocError);
 implement!(allocator_api2_04::alloc::Allocator, allocator_api2_04::alloc::AllocError);
 #[cfg(feature = "nightly")]
 implement!(std::alloc::Allocator, std::alloc::AllocError);
+
+#[cfg(test)]
+mod tests {
+    /// The same promises in each version of the trait.
+    macro_rules! keeps_its_promises {
+        ($name:ident, $vec:ident) => {
+            #[test]
+            fn $name() {
+                let pool = crate::BlockPool::new(256, 8);
+                let mut bytes = $vec::with_capacity_in(200, &pool);
+                bytes.extend((0..200_u8).into_iter());
+                bytes.reserve_exact(56);
+                assert_eq!(pool.stats().live, 1, "grew in place");
+                assert!(bytes.try_reserve(100).is_err(), "beyond the block");
+                assert!(bytes.iter().copied().eq(0..200));
+                let nothing: $vec<u64, _> = $vec::new_in(&pool);
+                assert_eq!(pool.stats().live, 1, "no block for nothing");
+                drop((bytes, nothing));
+                assert_eq!(pool.stats().live, 0);
+
+                let mut words = $vec::new_in(crate::Heap);
+                (0..100_000_u64).for_each(|word| words.push(word));
+                words.truncate(10);
+                words.shrink_to_fit();
+                assert!(words.iter().copied().eq(0..10));
+            }
+        };
+    }
+
+    #[cfg(feature = "allocator-api2")]
+    mod version_02 {
+        use allocator_api2::vec::Vec;
+        keeps_its_promises!(vecs_of_allocator_api2_02_live_in_pools_and_in_the_heap, Vec);
+    }
+    #[cfg(feature = "allocator-api2-04")]
+    mod version_04 {
+        use allocator_api2_04::vec::Vec;
+        keeps_its_promises!(vecs_of_allocator_api2_04_live_in_pools_and_in_the_heap, Vec);
+    }
+    #[cfg(feature = "nightly")]
+    mod nightly {
+        keeps_its_promises!(vecs_of_the_standard_library_live_in_pools_and_in_the_heap, Vec);
+    }
+}
