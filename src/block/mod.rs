@@ -8,6 +8,8 @@ pub(crate) mod layout;
 
 #[cfg(not(millpond_loom))]
 pub(crate) mod bitmap;
+#[cfg(not(millpond_loom))]
+mod descriptor;
 #[cfg(all(debug_assertions, not(millpond_loom)))]
 #[expect(unsafe_code, reason = "reads a region's header, found by masking a pointer")]
 pub(crate) mod guard;
@@ -20,8 +22,11 @@ pub(crate) mod region;
 #[expect(unsafe_code, reason = "regions are linked and handed out as raw memory")]
 pub(crate) mod reserve;
 #[cfg(not(millpond_loom))]
-#[expect(unsafe_code, reason = "runs are linked through raw pointers into their regions' headers")]
+#[expect(unsafe_code, reason = "runs lie in memory that their bits describe")]
 pub(crate) mod run;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "runs are linked through raw pointers into their regions' headers")]
+mod run_list;
 
 pub use error::MemoryError;
 pub(crate) use layout::BlockLayout;

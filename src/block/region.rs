@@ -7,8 +7,8 @@
 use core::mem::offset_of;
 use core::ptr::NonNull;
 
+use super::descriptor::Run;
 use super::quanta::{PER_SLOT, Quanta};
-use super::run::Run;
 use super::{QUANTUM, REGION, SLOT, SMALLEST_BLOCK};
 use crate::os;
 

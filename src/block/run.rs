@@ -11,112 +11,12 @@
 
 use core::ptr::NonNull;
 
+use super::descriptor::{Place, Run};
 use super::region::{RegionRef, WORDS_PER_SLOT};
 use super::reserve::Reserve;
+use super::run_list::{RunList, RunPtr};
 use super::{BlockLayout, SLOT, bitmap};
 use crate::os;
-
-/// The description of a run, in its region's header. Zero bytes are valid.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub(crate) struct Run {
-    next: Option<NonNull<Run>>,
-    prev: Option<NonNull<Run>>,
-    /// Which [`Runs`] it belongs to.
-    owner: usize,
-    /// The slot where the run that this slot belongs to starts.
-    first_slot: u32,
-    free: u32,
-    next_word: u32,
-    block_size: u32,
-    place: Place,
-    was_swept: bool,
-    /// Bytes of it that the system has.
-    absent: u32,
-}
-
-/// The list that a run is on (R2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Place {
-    Open = 0,
-    Full = 1,
-    Swept = 2,
-    InSweep = 3,
-}
-
-/// A list of runs linked through their descriptions.
-#[derive(Debug)]
-struct RunList {
-    head: Option<NonNull<Run>>,
-}
-
-/// What can be asked of a run's description.
-trait RunPtr: Copy {
-    fn get<'a>(self) -> &'a mut Run;
-    fn base(self) -> NonNull<u8>;
-    fn word<'a>(self, index: usize) -> &'a mut u64;
-    fn words<'a>(self, len: usize) -> &'a [u64];
-}
-
-impl RunPtr for NonNull<Run> {
-    #[inline]
-    fn get<'a>(mut self) -> &'a mut Run {
-        // SAFETY: only `Runs` makes these pointers, for runs it owns; its methods take `&mut self`, use one such
-        // reference at a time, and the region stays mapped while a run is in use.
-        unsafe { self.as_mut() }
-    }
-
-    fn base(self) -> NonNull<u8> {
-        let region = RegionRef::of(self.cast());
-        region.quantum(region.slot_of(self) * (SLOT / super::QUANTUM))
-    }
-
-    #[inline]
-    fn word<'a>(self, index: usize) -> &'a mut u64 {
-        let region = RegionRef::of(self.cast());
-        let bits = region.bits(region.slot_of(self));
-        // SAFETY: `index` is below the words of the run's slots, whose bits lie one after the other in the header.
-        let mut word = unsafe { bits.add(index) };
-        // SAFETY: as for `get`: the bits of a run belong to its `Runs`.
-        unsafe { word.as_mut() }
-    }
-
-    fn words<'a>(self, len: usize) -> &'a [u64] {
-        let region = RegionRef::of(self.cast());
-        let bits = region.bits(region.slot_of(self));
-        // SAFETY: as for `word`, for the first `len` words of the run.
-        unsafe { core::slice::from_raw_parts(bits.as_ptr(), len) }
-    }
-}
-
-impl RunList {
-    fn push(&mut self, run: NonNull<Run>) {
-        let this = run.get();
-        (this.next, this.prev) = (self.head, None);
-        if let Some(head) = self.head {
-            head.get().prev = Some(run);
-        }
-        self.head = Some(run);
-    }
-
-    fn remove(&mut self, run: NonNull<Run>) {
-        let (next, prev) = (run.get().next, run.get().prev);
-        match prev {
-            Some(prev) => prev.get().next = next,
-            None => self.head = next,
-        }
-        if let Some(next) = next {
-            next.get().prev = prev;
-        }
-    }
-
-    fn pop(&mut self) -> Option<NonNull<Run>> {
-        let run = self.head?;
-        self.remove(run);
-        Some(run)
-    }
-}
 
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
 #[derive(Debug)]
