@@ -5,6 +5,9 @@
 #[path = "common/operations/mod.rs"]
 mod operations;
 
+use std::fs;
+use std::path::Path;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
@@ -29,7 +32,7 @@ fn config(cases: u32) -> Config {
 }
 
 proptest! {
-    #![proptest_config(config(96))]
+    #![proptest_config(config(256))]
     #[test]
     fn heap_agrees_with_its_shadow(program in programs::<heap::Op>(120)) {
         program.run();
@@ -39,4 +42,28 @@ proptest! {
     fn pools_agree_with_their_shadow(program in programs::<pool::Op>(150)) {
         program.run();
     }
+}
+
+/// Replays the files in which disagreements were once found.
+fn replay<Op: Operation>(target: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(target);
+    // A packaged crate has no such folder.
+    let Ok(entries) = fs::read_dir(&folder) else { return };
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{}", folder.display());
+    for file in files {
+        println!("{}", file.display());
+        Program::<Op>::new(fs::read(&file).unwrap()).run();
+    }
+}
+
+#[test]
+fn heap_regressions_stay_mended() {
+    replay::<heap::Op>("heap");
+}
+
+#[test]
+fn pool_regressions_stay_mended() {
+    replay::<pool::Op>("pool");
 }

@@ -158,7 +158,10 @@ fn alloc_slow(class: usize) -> Option<NonNull<u8>> {
     }
     THREAD.with(|thread| {
         if !thread.is_active() {
-            return DEPOTS[class].take_one();
+            return DEPOTS[class].take_one().or_else(|| {
+                RESERVE.purge();
+                DEPOTS[class].take_one()
+            });
         }
         thread.housekeep();
         thread.widen(class);

@@ -8,7 +8,7 @@ use super::builder::{BlockPoolBuilder, Config};
 use super::guard::{Block, OwnedBlock};
 use super::stats::PoolStats;
 use super::thread::{self, Core};
-use crate::block::{BlockLayout, MemoryError};
+use crate::block::{BlockLayout, MemoryError, RESERVE};
 use crate::cache::PoolKey;
 use crate::os;
 use crate::primitive::{AtomicPtr, AtomicUsize, Ordering};
@@ -192,7 +192,7 @@ impl BlockPool {
     fn take_slow(&self) -> Result<NonNull<u8>, MemoryError> {
         let core = self.core_or_make()?;
         // Between a refusal and the question why, somebody may have given a block back: then ask again.
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
             let key = self.key();
             let got = if key.to_bits() == 0 {
                 core.depot.take_one()
@@ -204,6 +204,10 @@ impl BlockPool {
             }
             if core.depot.figures().out >= self.config.limit {
                 return Err(MemoryError::LimitReached { limit: self.config.limit, block_size: self.block_size() });
+            }
+            if attempt == 0 {
+                // The reserve has no more: what is kept elsewhere may help.
+                RESERVE.purge();
             }
         }
         Err(MemoryError::OutOfMemory { bytes: self.config.layout.run_bytes() })
@@ -237,7 +241,16 @@ impl BlockPool {
         if bytes > os::physical_memory() {
             return Err(MemoryError::OutOfMemory { bytes });
         }
-        if blocks == 0 || self.core_or_make()?.depot.prepare(blocks) {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let depot = &self.core_or_make()?.depot;
+        let ready = depot.prepare(blocks) || {
+            // What is kept elsewhere may help.
+            RESERVE.purge();
+            depot.prepare(blocks)
+        };
+        if ready {
             return Ok(());
         }
         Err(MemoryError::OutOfMemory { bytes })

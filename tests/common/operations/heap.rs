@@ -22,9 +22,9 @@ const BUDGET: usize = 96 * MIB;
 const BLOCKS: usize = 5000;
 /// From here on a size is big, and a program makes only so many of them.
 const BIG: usize = 512 * KIB;
-const BIG_ONES: usize = 24;
+const BIG_ONES: usize = 10;
 /// Bytes of one burst.
-const BURST: usize = 768 * KIB;
+const BURST: usize = 512 * KIB;
 /// Large sizes are counted in units of this.
 const QUANTUM: usize = 4096;
 /// The largest unit that a mapping of its own may be counted in: the system's pages.
@@ -354,9 +354,8 @@ impl HeapWorld {
             }
             _ => {
                 Heap::purge();
-                let room = [0, 64 * KIB, MIB, 16 * MIB, 0, 0, 0, 0][level % 8];
-                let committed = Heap::stats().committed;
-                self.limit = if level % 8 < 4 { committed - committed.min(BARE / 4) + room } else { usize::MAX };
+                let room = [0, 256 * KIB, 2 * MIB, 16 * MIB].get(level % 8);
+                self.limit = room.map_or(usize::MAX, |room| Heap::stats().committed + room);
                 config.hard_limit(self.limit).apply();
             }
         }

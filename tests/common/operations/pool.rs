@@ -25,7 +25,7 @@ const MAGAZINE: usize = 127;
 const POOLS: usize = 6;
 /// Bytes in blocks of one program, in blocks that a call reserves, and in those of one burst.
 const BUDGET: usize = 48 * MIB;
-const RESERVE: usize = 2 * MIB;
+const RESERVE: usize = 8 * MIB;
 const BURST: usize = 768 * KIB;
 /// Blocks of one program.
 const BLOCKS: usize = 3000;
@@ -33,8 +33,6 @@ const BLOCKS: usize = 3000;
 const OWNED: usize = 40;
 /// Pools that a process may leak.
 const ABANDONED: usize = 64;
-/// What a refill may take at once: the largest run, and frames.
-const REFILL: usize = 17 * MIB;
 /// Memory that a process with no block in use may still have: bookkeeping, and blocks that hold pools.
 const BARE: usize = 8 * MIB;
 
@@ -70,7 +68,7 @@ impl Spec {
     fn reserve(self) -> usize {
         match self.reserve {
             0..128 => 0,
-            128..252 => (usize::from(self.reserve) - 127).min(RESERVE / self.size().max(16)),
+            128..252 => reservable((usize::from(self.reserve) - 127).pow(2) * 4, self.size()),
             _ => usize::MAX >> (self.reserve % 4),
         }
     }
@@ -117,6 +115,12 @@ impl Spec {
         }
         builder.build()
     }
+}
+
+/// As many of the blocks as one call may reserve: now and then enough for a hundred runs.
+fn reservable(blocks: usize, size: usize) -> usize {
+    let bytes = if blocks.is_multiple_of(8) { RESERVE } else { RESERVE / 16 };
+    blocks.min(bytes / size.max(16))
 }
 
 /// One step of a program. Pools, blocks and values are chosen by number, modulo those that there are.
@@ -340,7 +344,8 @@ impl PoolWorld {
             return;
         }
         let number = self.number();
-        match spec.build() {
+        let built = if spec.is_nonsense() { self.build_nonsense(spec) } else { spec.build() };
+        match built {
             Ok(pool) => {
                 assert!(!spec.is_nonsense(), "{spec:?} made a pool");
                 let size = spec.size().next_multiple_of(spec.align().max(16));
@@ -350,7 +355,10 @@ impl PoolWorld {
                 let reserved = if spec.reserve() > 0 { stats.blocks } else { 0 };
                 self.shelves.push(Shelf { pool: Arc::new(pool), number, spec, reserved });
             }
-            Err(error @ MemoryError::OutOfMemory { .. }) if !spec.is_nonsense() => self.out_of_memory(error),
+            Err(error @ MemoryError::OutOfMemory { .. }) if !spec.is_nonsense() => {
+                let size = spec.size().next_multiple_of(spec.align().max(16));
+                self.out_of_memory(error, size, spec.reserve());
+            }
             Err(error) => {
                 assert!(spec.is_nonsense(), "{spec:?} is refused: {error}");
                 assert!(!error.to_string().is_empty());
@@ -358,15 +366,29 @@ impl PoolWorld {
         }
     }
 
+    /// Nonsense is refused before much memory was got for it; the limit saves the machine if it isn't.
+    fn build_nonsense(&self, spec: Spec) -> Result<BlockPool, MemoryError> {
+        let before = Heap::stats();
+        HeapConfig::new().hard_limit(self.limit.min(before.committed + 8 * RESERVE)).apply();
+        let built = spec.build();
+        HeapConfig::new().hard_limit(self.limit).apply();
+        let peak = Heap::stats().peak;
+        assert!(peak <= before.peak.max(before.committed + 2 * RESERVE), "{peak} bytes were got for {spec:?}");
+        built
+    }
+
     /// The reserve had no memory: that must be the limit's doing.
-    fn out_of_memory(&self, error: MemoryError) {
+    fn out_of_memory(&self, error: MemoryError, size: usize, blocks: usize) {
         assert!(self.limit < usize::MAX, "{error}, without a limit");
         Heap::purge();
         // Runs with blocks in use count as a whole, also when the system has the pages of their free blocks.
         let counted = self.shelves.iter().map(|shelf| shelf.pool.stats().committed).sum::<usize>()
             + BlockPool::leaked_bytes()
             + Heap::stats().committed;
-        assert!(counted + REFILL > self.limit, "{error}, with {counted} bytes in use of {}", self.limit);
+        // A run, and a frame.
+        let run = if size > MIB { size } else { (8 * size).max(512 * KIB) } + 96 * KIB;
+        let need = run + blocks * size / 8 * 9;
+        assert!(counted + need > self.limit, "{error}, with {counted} bytes in use of {}", self.limit);
     }
 
     fn take_once(shelf: &Shelf, how: u8) -> Result<(NonNull<u8>, Option<OwnedBlock>), MemoryError> {
@@ -416,7 +438,9 @@ impl PoolWorld {
     /// Taking failed: by the limit, and then a block given back can be taken again.
     fn not_taken(&mut self, index: usize, error: MemoryError) {
         let shelf = &self.shelves[index];
-        let MemoryError::LimitReached { limit, block_size } = error else { return self.out_of_memory(error) };
+        let MemoryError::LimitReached { limit, block_size } = error else {
+            return self.out_of_memory(error, shelf.pool.block_size(), 0);
+        };
         assert_eq!((limit, block_size), (shelf.limit(), shelf.pool.block_size()));
         let (live, stats) = (self.live(shelf.number), shelf.pool.stats());
         assert_eq!(stats.live, live);
@@ -522,7 +546,7 @@ impl PoolWorld {
 
     fn reserve(&mut self, index: usize, blocks: usize) {
         let shelf = &mut self.shelves[index];
-        let blocks = blocks.min(RESERVE / shelf.pool.block_size());
+        let blocks = reservable(blocks, shelf.pool.block_size());
         match shelf.pool.reserve(blocks) {
             Ok(()) => {
                 assert!(blocks <= shelf.limit());
@@ -535,7 +559,10 @@ impl PoolWorld {
             Err(MemoryError::ReserveAboveLimit { reserve, limit }) => {
                 assert!((reserve, limit) == (blocks, shelf.limit()) && reserve > limit);
             }
-            Err(error) => self.out_of_memory(error),
+            Err(error) => {
+                let size = shelf.pool.block_size();
+                self.out_of_memory(error, size, blocks);
+            }
         }
     }
 
@@ -630,9 +657,8 @@ impl PoolWorld {
 
     fn tighten(&mut self, level: usize) {
         Heap::purge();
-        let room = [0, 256 * KIB, 4 * MIB, 0, 0, 0, 0, 0][level % 8];
-        let committed = Heap::stats().committed;
-        self.limit = if level % 8 < 3 { committed - committed.min(BARE / 4) + room } else { usize::MAX };
+        let room = [0, 256 * KIB, 4 * MIB].get(level % 8);
+        self.limit = room.map_or(usize::MAX, |room| Heap::stats().committed + room);
         HeapConfig::new().hard_limit(self.limit).apply();
     }
 
