@@ -11,6 +11,9 @@ mod primitive;
 
 mod os;
 
+#[cfg(feature = "thread")]
+pub mod sync;
+
 mod block;
 
 mod cache;
@@ -23,6 +26,9 @@ mod pool;
 #[cfg(all(not(millpond_loom), any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly")))]
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod allocator;
+
+#[cfg(all(not(millpond_loom), feature = "thread"))]
+pub mod thread;
 
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]

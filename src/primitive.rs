@@ -15,3 +15,8 @@ mod imp {
 }
 
 pub(crate) use imp::*;
+
+#[cfg(feature = "thread")]
+mod waiting;
+#[cfg(feature = "thread")]
+pub(crate) use waiting::*;
