@@ -11,6 +11,7 @@ mod imp {
 
 #[cfg(millpond_loom)]
 mod imp {
+    pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 }
 

@@ -656,6 +656,24 @@ mod tests {
     }
 
     #[test]
+    fn a_free_that_crosses_the_bound_gives_back_half_of_it() {
+        const MIB: usize = 1024 * 1024;
+        let reserve = reserve();
+        let mut pieces: Vec<_> = (0..60).map(|_| reserve.alloc(MIB, SLOT).unwrap().0).collect();
+        let bound = reserve.settings().surplus;
+        // Never so few in use that it counts as shrinking, so nothing but the bound gives anything back.
+        while pieces.len() > 20 {
+            let waiting = reserve.figures().waiting;
+            reserve.free(pieces.pop().unwrap(), MIB);
+            let after = reserve.figures().waiting;
+            assert!(after <= bound, "{after} wait, bound {bound}");
+            assert!(after == waiting + MIB || after <= bound / 2 + HUGE_PAGE, "{waiting}, then {after}");
+        }
+        assert!(reserve.figures().returned >= (40 * MIB - bound) as u64);
+        pieces.into_iter().for_each(|piece| reserve.free(piece, MIB));
+    }
+
+    #[test]
     fn whole_regions_go_back() {
         let reserve = small(usize::MAX);
         let pieces: Vec<_> = (0..12).map(|_| reserve.alloc(LARGEST_IN_REGION, SLOT).unwrap().0).collect();

@@ -1,6 +1,4 @@
 //! A lock of a few lines on a futex word: it never allocates, so the allocator may take it.
-//!
-//! States of the word: 0 free, 1 held, 2 held and somebody may sleep (Drepper, "Futexes are tricky", 2011).
 
 #[cfg(not(millpond_loom))]
 pub(crate) use real::{Lock, LockGuard};
@@ -14,18 +12,11 @@ mod real {
     use core::fmt;
     use core::ops::{Deref, DerefMut};
 
-    use crate::os::linux::{futex_wait, futex_wake_one};
-    use crate::primitive::{AtomicU32, Ordering, spin_loop};
-
-    const FREE: u32 = 0;
-    const HELD: u32 = 1;
-    const SLEPT_ON: u32 = 2;
-    /// About as long as one exchange with a depot takes.
-    const SPINS: u32 = 100;
+    use crate::os::word::Word;
 
     /// Mutual exclusion over a `T`, `const`-constructible.
     pub(crate) struct Lock<T> {
-        word: AtomicU32,
+        word: Word,
         value: UnsafeCell<T>,
     }
 
@@ -34,7 +25,7 @@ mod real {
 
     impl<T> Lock<T> {
         pub(crate) const fn new(value: T) -> Self {
-            Self { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+            Self { word: Word::new(), value: UnsafeCell::new(value) }
         }
 
         #[inline]
@@ -56,26 +47,7 @@ mod real {
         /// Takes the lock without a guard: for the handlers around `fork`, which end in another function.
         #[inline]
         pub(crate) fn acquire(&self) {
-            // Acquire: whoever holds the lock sees all that the last holder did; pairs with Release in `release`.
-            if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
-                self.acquire_contended();
-            }
-        }
-
-        #[cold]
-        fn acquire_contended(&self) {
-            for _ in 0..SPINS {
-                if self.word.load(Ordering::Relaxed) == FREE
-                    && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
-                {
-                    return;
-                }
-                spin_loop();
-            }
-            // From here on the word says SLEPT_ON, also once we hold it: others may sleep behind us.
-            while self.word.swap(SLEPT_ON, Ordering::Acquire) != FREE {
-                futex_wait(&self.word, SLEPT_ON);
-            }
+            self.word.acquire();
         }
 
         /// Gives the lock back.
@@ -84,21 +56,13 @@ mod real {
         /// The caller holds it: by [`acquire`](Self::acquire), or as the child of a thread that did.
         #[inline]
         pub(crate) unsafe fn release(&self) {
-            // Release: pairs with the Acquire of the next holder.
-            if self.word.swap(FREE, Ordering::Release) == SLEPT_ON {
-                futex_wake_one(&self.word);
-            }
+            self.word.release();
         }
     }
 
     impl<T> fmt::Debug for Lock<T> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let state = match self.word.load(Ordering::Relaxed) {
-                FREE => "free",
-                HELD => "held",
-                _ => "held, slept on",
-            };
-            write!(f, "Lock({state})")
+            write!(f, "Lock({:?})", self.word)
         }
     }
 

@@ -14,6 +14,9 @@ mod lock;
 mod once;
 #[cfg(not(millpond_loom))]
 mod ticker;
+#[cfg_attr(millpond_loom, expect(unsafe_code, reason = "cells that loom watches"))]
+#[cfg(any(not(millpond_loom), test))]
+mod word;
 
 #[cfg(all(debug_assertions, not(millpond_loom)))]
 pub(crate) use linux::fatal;

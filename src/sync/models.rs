@@ -153,24 +153,31 @@ fn few_permits_do_not_pass_one_that_waits_for_many() {
 
 #[test]
 fn close_sends_away_all_who_wait_and_loses_no_permit() {
-    model(20, || {
-        let permits = Arc::new(Permits::new(1, 1));
-        permits.try_take(1).unwrap();
-        let waiters: Vec<_> = (0..2)
-            .map(|_| {
-                let permits = Arc::clone(&permits);
-                thread::spawn(move || match permits.take(1, Deadline::NEVER) {
-                    Ok(()) => permits.give(1),
-                    Err(error) => assert_eq!(error, SemaphoreError::Closed),
+    for given_before in [false, true] {
+        model(20, move || {
+            let permits = Arc::new(Permits::new(1, 1));
+            permits.try_take(1).unwrap();
+            let waiters: Vec<_> = (0..2)
+                .map(|_| {
+                    let permits = Arc::clone(&permits);
+                    thread::spawn(move || match permits.take(1, Deadline::NEVER) {
+                        Ok(()) => permits.give(1),
+                        Err(error) => assert_eq!(error, SemaphoreError::Closed),
+                    })
                 })
-            })
-            .collect();
-        permits.give(1);
-        permits.close();
-        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
-        let figures = permits.figures();
-        assert_eq!((figures.available, figures.waiting), (1, 0), "P1, P4");
-    });
+                .collect();
+            if given_before {
+                permits.give(1);
+            }
+            permits.close();
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+            if !given_before {
+                permits.give(1);
+            }
+            let figures = permits.figures();
+            assert_eq!((figures.available, figures.waiting), (1, 0), "P1, P4");
+        });
+    }
 }
 
 #[test]
@@ -334,6 +341,21 @@ fn a_turn_ends_the_same_for_all_that_are_in_it() {
         assert_eq!(mine.is_ok(), other.is_ok(), "B1: {mine:?}, {other:?}");
         assert!(barrier.is_broken() && barrier.waiting() == 0, "B3");
         assert_eq!(barrier.wait(), Err(BarrierError::Broken));
+    });
+}
+
+#[test]
+fn one_that_gives_up_takes_all_of_its_turn_with_it() {
+    model(4, || {
+        let barrier = Arc::new(Barrier::new(3));
+        let impatient = {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || barrier.wait_timeout(Duration::from_secs(1)))
+        };
+        // The third never comes: nobody but the impatient one can end this wait.
+        assert_eq!(barrier.wait(), Err(BarrierError::Broken));
+        assert!(matches!(impatient.join().unwrap(), Err(BarrierError::TimedOut { parties: 3, .. })));
+        assert!(barrier.is_broken() && barrier.waiting() == 0, "B3");
     });
 }
 

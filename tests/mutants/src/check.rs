@@ -1,0 +1,141 @@
+//! A check by name: built, then run with a time limit.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::tree::Tree;
+
+/// Which tests to run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Check {
+    /// A loom model.
+    Loom(String),
+    /// A test of `tests/` by file and name.
+    Test(String, String),
+    /// A test beside the code.
+    Unit(String),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Passed(Duration),
+    Failed(String),
+    Hung,
+    /// It does not compile.
+    Broken(String),
+    /// No test has the name.
+    Empty,
+}
+
+impl Check {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text.split_whitespace().collect::<Vec<_>>()[..] {
+            ["loom", name] => Ok(Self::Loom(name.to_owned())),
+            ["unit", name] => Ok(Self::Unit(name.to_owned())),
+            ["test", file, name] => Ok(Self::Test(file.to_owned(), name.to_owned())),
+            _ => Err(format!("'{text}' is none of: loom NAME, unit NAME, test FILE NAME")),
+        }
+    }
+
+    fn cargo(&self, tree: &Tree) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["test", "--locked"]).current_dir(&tree.sources);
+        // The compiler of whoever runs this, not this program's settings.
+        for (key, _) in std::env::vars_os() {
+            if key.to_str().is_some_and(|key| key.starts_with("CARGO_PKG_") || key == "CARGO_MANIFEST_DIR") {
+                cargo.env_remove(key);
+            }
+        }
+        cargo.envs([("CARGO_TERM_COLOR", "never"), ("RUST_BACKTRACE", "0"), ("CARGO_INCREMENTAL", "1")]);
+        cargo.envs([("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_PROFILE_RELEASE_DEBUG", "0")]);
+        cargo.env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", tree.built.join("plain"));
+        match self {
+            Self::Loom(_) => {
+                cargo.env("RUSTFLAGS", "--cfg millpond_loom").env("CARGO_TARGET_DIR", tree.built.join("loom"));
+                cargo.args(["--release", "--lib"])
+            }
+            Self::Unit(_) => cargo.arg("--lib"),
+            Self::Test(file, _) => cargo.args(["--test", file]),
+        };
+        cargo
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Loom(name) | Self::Unit(name) | Self::Test(_, name) => name,
+        }
+    }
+
+    /// Builds and runs it.
+    pub(crate) fn run(&self, tree: &Tree, limit: Duration) -> Outcome {
+        match self.cargo(tree).arg("--no-run").output() {
+            Ok(built) if built.status.success() => {}
+            Ok(built) => return Outcome::Broken(String::from_utf8_lossy(&built.stderr).into_owned()),
+            Err(error) => return Outcome::Broken(error.to_string()),
+        }
+        let mut run = self.cargo(tree);
+        // A whole name, or the start of several.
+        run.args(["--", self.name(), "--test-threads", "2"]);
+        match limited(run, tree, limit) {
+            Ok((Some(passed), said, took)) => {
+                let ran = said.lines().any(|line| line.starts_with("test ") && line.contains(" ... "));
+                match (passed, ran) {
+                    (true, true) => Outcome::Passed(took),
+                    (true, false) => Outcome::Empty,
+                    (false, _) => Outcome::Failed(said),
+                }
+            }
+            Ok((None, ..)) => Outcome::Hung,
+            Err(error) => Outcome::Broken(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.name().rsplit("::").next().unwrap_or_default();
+        match self {
+            Self::Loom(_) => write!(f, "loom: `{last}`"),
+            Self::Unit(_) => write!(f, "`{last}`"),
+            Self::Test(file, _) => write!(f, "`{file}`: `{last}`"),
+        }
+    }
+}
+
+/// Runs a command in a process group of its own, which is killed when its time is up: whether it succeeded (nothing if it
+/// was killed), what it said, and how long it took.
+fn limited(mut command: Command, tree: &Tree, limit: Duration) -> io::Result<(Option<bool>, String, Duration)> {
+    let log = tree.built.join("said.txt");
+    let said = File::create(&log)?;
+    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).process_group(0);
+    let start = Instant::now();
+    let mut child = command.spawn()?;
+    let ended = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status.success());
+        }
+        if start.elapsed() > limit {
+            Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    Ok((ended, String::from_utf8_lossy(&std::fs::read(log)?).into_owned(), start.elapsed()))
+}
+
+/// The words of a failure that say why, short enough for a table.
+pub(crate) fn reason(said: &str) -> String {
+    let lines: Vec<_> = said.lines().map(str::trim).collect();
+    let panicked = lines.iter().position(|line| line.contains("panicked at"));
+    let told = panicked.and_then(|at| lines[at + 1..].iter().find(|line| !line.is_empty()));
+    let told = told.or_else(|| lines.iter().find(|line| line.starts_with("error") || line.contains("millpond:")));
+    let told = told.or_else(|| lines.iter().rev().find(|line| line.contains("signal")));
+    let told = told.map_or("fails", |line| line).replace('|', "/");
+    if told.chars().count() > 90 { told.chars().take(90).chain("…".chars()).collect() } else { told }
+}
