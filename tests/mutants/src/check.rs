@@ -65,7 +65,16 @@ impl Check {
         cargo
     }
 
-    fn name(&self) -> &str {
+    /// The names of all loom models.
+    pub(crate) fn models(tree: &Tree) -> Vec<String> {
+        let listed = Self::Loom(String::new()).cargo(tree).args(["--", "--list"]).output();
+        let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+        names.filter(|name| name.contains("::models::")).map(str::to_owned).collect()
+    }
+
+    /// The name of its test.
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Loom(name) | Self::Unit(name) | Self::Test(_, name) => name,
         }

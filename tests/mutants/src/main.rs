@@ -65,6 +65,13 @@ fn run(words: &[String]) -> Result<usize, String> {
         println!("| {name} | `{file}` | {check} | {how} | {:.0} |", began.elapsed().as_secs_f64());
     }
     println!("\n{} mutants, {wrong} not as they should be", mutants.len());
+    if words.is_empty() {
+        for model in Check::models(&tree) {
+            if !mutants.iter().any(|mutant| mutant.check.name() == model) {
+                println!("never seen to fail: {model}");
+            }
+        }
+    }
     Ok(wrong)
 }
 
