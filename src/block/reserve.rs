@@ -88,8 +88,8 @@ const SHRUNK: usize = 4 * 1024 * 1024;
 pub(crate) struct Tenant {
     /// Gives back all that is free.
     pub(crate) purge: fn(),
-    /// Gives back what lay idle since the last tick.
-    pub(crate) trim: fn(),
+    /// Gives back what lay idle since the last tick; all that is free, if the heap shrank.
+    pub(crate) trim: fn(bool),
 }
 
 /// Regions and mappings. Tests make their own.
@@ -101,6 +101,9 @@ pub(crate) struct Reserve {
     scattered: AtomicUsize,
     /// Bytes of runs in use whose pages were given back.
     absent: AtomicUsize,
+    /// Times that the heap shrank to a quarter, and how many of them the ticks have seen.
+    shrinks: AtomicUsize,
+    shrinks_seen: AtomicUsize,
 }
 
 impl Reserve {
@@ -109,7 +112,7 @@ impl Reserve {
             huge: HugePages::Growing,
             huge_after: 2 * 1024 * 1024,
             limit: isize::MAX as usize,
-            surplus: 12 * 1024 * 1024,
+            surplus: 16 * 1024 * 1024,
             tick: Duration::from_millis(100),
         };
         let figures = Figures {
@@ -131,6 +134,8 @@ impl Reserve {
             tenants: Lock::new([None; 2]),
             scattered: AtomicUsize::new(0),
             absent: AtomicUsize::new(0),
+            shrinks: AtomicUsize::new(0),
+            shrinks_seen: AtomicUsize::new(0),
         }
     }
 
@@ -182,6 +187,7 @@ impl Reserve {
         if in_use <= state.high / 4 && state.high > state.settings.surplus {
             state.high = in_use;
             drop(state);
+            self.shrinks.fetch_add(1, Ordering::Relaxed);
             self.shrink();
         } else if state.dirty > bound.max(state.patience) {
             self.give_back(state, Victims::Whole, bound / 2);
@@ -230,9 +236,10 @@ impl Reserve {
             state.map_counted(len);
             state.settings.huge
         };
-        let got = os::map(len, align.max(os::page_size()));
+        let whole = huge == HugePages::Growing && len >= 2 * HUGE_PAGE;
+        let got = os::map(len, align.max(if whole { HUGE_PAGE } else { os::page_size() }));
         match got {
-            Some(at) if huge == HugePages::Growing && len >= 2 * HUGE_PAGE => os::advise_huge(at, len, Huge::Whole),
+            Some(at) if whole => os::advise_huge(at, len, Huge::Whole),
             Some(at) if huge == HugePages::Off => os::advise_huge(at, len, Huge::Never),
             Some(_) => {}
             None => self.state.lock().map_failed(len),
@@ -299,7 +306,9 @@ impl Reserve {
         if !self.ticker.passed(now, period) {
             return;
         }
-        self.tenants().for_each(|tenant| (tenant.trim)());
+        let shrinks = self.shrinks();
+        let shrank = self.shrinks_seen.swap(shrinks, Ordering::Relaxed) != shrinks;
+        self.tenants().for_each(|tenant| (tenant.trim)(shrank));
         let mut state = self.state.lock();
         state.patience = 0;
         if state.dirty > 0 {
@@ -361,12 +370,20 @@ impl Reserve {
         returned
     }
 
+    /// How often the heap shrank to a quarter of what it was: what threads and depots keep is no measure of what they will
+    /// need then. Relaxed: a figure.
+    pub(crate) fn shrinks(&self) -> usize {
+        self.shrinks.load(Ordering::Relaxed)
+    }
+
     /// The heap is shrinking: what is free goes back down to half of what is in use.
     pub(crate) fn shrink(&self) {
         let state = self.state.lock();
         let target = SHRUNK.max((state.figures.used + state.figures.direct) / 2);
         if state.dirty > target {
             self.give_back(state, Victims::Surplus, target);
+            // What is left need not wait for two ticks.
+            self.state.lock().age();
         }
     }
 
@@ -497,11 +514,16 @@ impl State {
     }
 
     fn add_region(&mut self, need: usize) -> Option<()> {
-        let mut added = RegionRef::map(need)?;
+        let huge = match self.settings.huge {
+            HugePages::Off => Some(Huge::Never),
+            HugePages::Growing if self.figures.used >= self.settings.huge_after => Some(Huge::Whole),
+            _ => None,
+        };
+        let mut added = RegionRef::map(need, huge)?;
         // SAFETY: just mapped, not on the list yet.
         let book = unsafe { added.quanta() };
-        if self.settings.huge == HugePages::Off {
-            os::advise_huge(added.quantum(0), book.end() * QUANTUM, Huge::Never);
+        if huge == Some(Huge::Whole) {
+            book.set_huge_from(0);
         }
         self.figures.reserved += book.end() * QUANTUM;
         self.figures.regions += 1;

@@ -296,9 +296,15 @@ impl Runs {
         while let Some(run) = self.swept.head {
             self.reopen(run);
         }
+        self.take_open_empties(usize::MAX, empties);
+    }
+
+    /// The empty ones among the first `most` open runs, beyond what is kept.
+    pub(crate) fn take_open_empties(&mut self, most: usize, empties: &mut EmptyRuns) {
         let per_run = self.layout.per_run();
         let mut at = self.open.head;
-        while let Some(run) = at {
+        for _ in 0..most {
+            let Some(run) = at else { break };
             at = run.get().next;
             if run.get().free == per_run && self.blocks - per_run as usize >= self.keep {
                 self.detach(run, empties);

@@ -42,6 +42,8 @@ pub(crate) trait Source {
     fn wants_sweep(&mut self, _in_use: usize) -> bool {
         false
     }
+    /// Lets go of what it keeps empty, ready for the next that is taken.
+    fn release(&mut self, _empties: &mut Self::Empties) {}
     /// Gives the system the pages between the blocks in use.
     fn sweep(_depot: &Depot<Self>)
     where
@@ -81,12 +83,20 @@ impl Source for crate::block::Runs {
         crate::block::Runs::wants_sweep(self, in_use)
     }
 
+    fn release(&mut self, empties: &mut Self::Empties) {
+        crate::block::Runs::take_open_empties(self, LOOKED_AT, empties);
+    }
+
     fn sweep(depot: &Depot<Self>) {
         depot.sweep(SPARSE);
         let reserve = depot.with_source(|runs| runs.reserve());
         reserve.shrink();
     }
 }
+
+/// Open runs that a tick looks at for empty ones: under the lock, so not many.
+#[cfg(not(millpond_loom))]
+const LOOKED_AT: usize = 16;
 
 /// Eighths of a run that are to be free for it to be swept.
 #[cfg(not(millpond_loom))]
@@ -119,8 +129,8 @@ struct State<S> {
     /// Blocks that were in the slots of threads which a fork left behind.
     lost: usize,
     figures: DepotFigures,
-    /// `figures.exchanges` at the last tick.
-    exchanges_then: u64,
+    /// Magazines that had come and gone at the last tick.
+    visits_then: u64,
     source: S,
 }
 
@@ -174,6 +184,7 @@ impl<S: Source> Depot<S> {
         let mut empties = state.source.empties();
         // SAFETY: the caller's duty.
         let drained = unsafe { state.store(full, &mut empties) };
+        state.figures.exchanges += 1;
         let empty = drained.or_else(|| state.take_spare());
         self.finish(state, empties);
         empty
@@ -280,21 +291,26 @@ impl<S: Source> Depot<S> {
         drop(empties);
     }
 
-    /// Called each tick: drains half of the full magazines if none changed hands since the last.
-    pub(crate) fn trim(&self) {
+    /// Called each tick. If no magazine came or went since the last: drains half of the full ones, and lets go of the
+    /// run that is kept empty. If the heap `shrank`: drains them all.
+    pub(crate) fn trim(&self, shrank: bool) {
         let mut state = self.state.lock();
-        let idle = state.figures.exchanges == state.exchanges_then;
-        state.exchanges_then = state.figures.exchanges;
-        if !idle {
+        let visits = state.figures.exchanges + state.figures.refills + state.figures.drains;
+        let idle = visits == state.visits_then;
+        state.visits_then = visits;
+        if !idle && !shrank {
             return;
         }
         let mut empties = state.source.empties();
-        for _ in 0..state.full.len().div_ceil(2) {
+        let most = if shrank { state.full.len() } else { state.full.len().div_ceil(2) };
+        for _ in 0..most {
             let Some(mut full) = state.full.pop() else { break };
             state.figures.stored -= full.len();
             state.drain(&mut full, &mut empties);
             state.put_spare(full);
         }
+        state.visits_then = state.figures.exchanges + state.figures.refills + state.figures.drains;
+        state.source.release(&mut empties);
         self.finish(state, empties);
     }
 
@@ -438,7 +454,7 @@ impl<S: Source> State<S> {
             magazine,
             lost: 0,
             figures,
-            exchanges_then: 0,
+            visits_then: 0,
             source,
         }
     }
@@ -463,7 +479,6 @@ impl<S: Source> State<S> {
         let count = magazine.len();
         if count > 0 && (self.figures.stored + count) * self.source.block_size() <= self.bound() {
             self.figures.stored += count;
-            self.figures.exchanges += 1;
             // What ending threads leave is often little: together it makes fewer, fuller magazines.
             if let Some(mut top) = self.full.pop() {
                 let absorbed = top.absorb(&mut magazine, self.magazine);

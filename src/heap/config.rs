@@ -51,14 +51,14 @@ impl HeapConfig {
         self
     }
 
-    /// Free bytes that may wait for the tick (8 MiB at first; an eighth of what is in use if that is more). Above it,
+    /// Free bytes that may wait for the tick (16 MiB at first; an eighth of what is in use if that is more). Above it,
     /// the thread whose free crosses the bound gives memory back at once.
     pub fn surplus(mut self, bytes: usize) -> Self {
         self.settings.surplus = bytes;
         self
     }
 
-    /// The most bytes that each thread keeps in its caches (512 KiB at first).
+    /// The most bytes that each thread keeps in its caches (1 MiB at first).
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self

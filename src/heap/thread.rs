@@ -49,7 +49,7 @@ const FIRST_MAGAZINE: usize = 2048;
 /// Bytes that a magazine may grow to.
 const LARGEST_MAGAZINE: usize = 16 * 1024;
 /// Slow paths between two looks at the clock.
-const PATIENCE: u32 = 16;
+const PATIENCE: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub(super) struct HeapThread {
     patience: Cell<u32>,
     /// When to look for idle slots again.
     ticker: Ticker,
+    /// The reserve's shrinks when it last did.
+    shrinks: Cell<usize>,
 }
 
 impl Member for HeapThread {
@@ -85,6 +87,7 @@ std::thread_local! {
             share: Cell::new(0),
             patience: Cell::new(PATIENCE),
             ticker: Ticker::new(),
+            shrinks: Cell::new(0),
         }
     };
 }
@@ -206,8 +209,8 @@ fn purge() {
     DEPOTS.iter().for_each(Depot::purge);
 }
 
-fn trim() {
-    DEPOTS.iter().for_each(Depot::trim);
+fn trim(shrank: bool) {
+    DEPOTS.iter().for_each(|depot| depot.trim(shrank));
 }
 
 /// Blocks of each class in threads' slots.
@@ -309,10 +312,12 @@ impl HeapThread {
         }
     }
 
-    /// Gives back what slots hold that have not been to their depot since the last time.
+    /// Gives back what slots hold that have not been to their depot since the last time, or all, if the heap shrank.
     fn trim(&self) {
+        let shrinks = RESERVE.shrinks();
+        let shrank = self.shrinks.replace(shrinks) != shrinks;
         for (class, slot) in self.slots.iter().enumerate() {
-            if slot.is_engaged() && slot.idle() {
+            if slot.is_engaged() && (slot.idle() || shrank) {
                 self.disengage(class);
             }
         }

@@ -39,7 +39,7 @@ static CORES: Depot<Runs> = Depot::new(
 const OWNERS: usize = 1 << 16;
 
 /// Slow paths between two looks at the clock.
-const PATIENCE: u32 = 16;
+const PATIENCE: u32 = 4;
 
 struct Local {
     thread: PoolThread,
@@ -230,8 +230,8 @@ fn register() {
         flush();
         POOLS.each_depot(Depot::purge);
     }
-    fn trim() {
-        POOLS.each_depot(Depot::trim);
+    fn trim(shrank: bool) {
+        POOLS.each_depot(|depot| depot.trim(shrank));
     }
     static ONCE: Once = Once::new();
     ONCE.call(|| {
