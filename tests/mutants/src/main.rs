@@ -1,6 +1,6 @@
 //! Puts known faults into a copy of the sources, one at a time, and requires that a named check notices each.
 //!
-//! `cargo run --release --manifest-path tests/mutants/Cargo.toml` (with words: only mutants whose names contain one)
+//! `cargo run --release --manifest-path tests/mutants/Cargo.toml` (with words: only mutants whose name or file contains one)
 //!
 //! A fault is a piece of text and what takes its place: see `list.rs`. It fails if a piece of text is not in its file
 //! exactly once, if a mutant does not compile, if its check passes without it being said why that is right, or if a check
@@ -41,9 +41,10 @@ fn run(words: &[String]) -> Result<usize, String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root: PathBuf = here.ancestors().nth(2).ok_or("no repository around this")?.to_owned();
     let mut mutants = list::read(&here.join("faults"))?;
-    mutants.retain(|mutant| words.is_empty() || words.iter().any(|word| mutant.name.contains(word.as_str())));
+    let chosen = |mutant: &Mutant, word: &str| mutant.name.contains(word) || mutant.file.contains(word);
+    mutants.retain(|mutant| words.is_empty() || words.iter().any(|word| chosen(mutant, word)));
     if mutants.is_empty() {
-        return Err("no mutant has such a name".to_owned());
+        return Err("no mutant has such a name, or is in such a file".to_owned());
     }
     let tree = Tree::copy(&root)?;
     let stale: Vec<_> = mutants.iter().filter_map(|mutant| tree.applied(mutant).err()).collect();
