@@ -434,4 +434,14 @@ mod tests {
         quanta.give(Extent { start: all.start + 3, len: 40 });
         assert_eq!(quanta.take_victim(0, 16, Victims::All), Some(Extent { start: 16, len: 16 }));
     }
+
+    #[test]
+    fn all_that_is_free_can_be_taken_at_once() {
+        let mut quanta = Quanta::new(2_000);
+        for len in [2_000, 1_500] {
+            let (all, _) = quanta.take(len, 1).expect("as many as there are in a row");
+            assert_eq!(quanta.take(2_001 - len, 1), None, "one more than there are");
+            quanta.give(all);
+        }
+    }
 }

@@ -47,3 +47,33 @@ impl Life {
         self.0.set(State::Dead);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::Life;
+
+    #[test]
+    fn it_is_armed_once_and_active_until_it_ends() {
+        let (life, armed) = (Life::new(), Cell::new(0));
+        assert!(!life.began(), "fresh");
+        let arm = || {
+            armed.set(armed.get() + 1);
+            assert!(life.is_active(|| panic!("twice")), "who comes back while it is armed finds it active");
+            true
+        };
+        assert!(life.is_active(arm) && life.is_active(arm) && life.began());
+        assert_eq!(armed.get(), 1);
+        life.end();
+        assert!(!life.is_active(arm) && !life.began());
+        assert_eq!(armed.get(), 1, "and never again");
+    }
+
+    #[test]
+    fn one_that_cannot_be_armed_is_dead_at_once() {
+        let life = Life::new();
+        assert!(!life.is_active(|| false));
+        assert!(!life.is_active(|| panic!("twice")) && !life.began());
+    }
+}

@@ -49,5 +49,8 @@ mod tests {
         assert!(!ticker.passed(1_000, Duration::ZERO), "never");
         assert!(ticker.passed(1_000, Duration::MAX));
         assert!(!ticker.passed(u64::MAX - 1, period));
+        ticker.restart();
+        assert!(!ticker.passed(100, period), "starts the clock anew");
+        assert!(ticker.passed(110, period));
     }
 }
