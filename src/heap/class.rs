@@ -118,6 +118,7 @@ mod tests {
             for size in (0..LARGEST).step_by(7) {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 let padded = padded(layout);
+                assert_eq!(padded, size.next_multiple_of(align), "{layout:?}");
                 if padded <= LARGEST && padded > 0 {
                     assert_eq!(block_size(class_of(padded)) % align, 0, "{layout:?}");
                 }
