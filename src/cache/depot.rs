@@ -20,6 +20,8 @@ const SPARES: usize = 4;
 const BOUND: core::ops::Range<usize> = 256 * 1024..2 * 1024 * 1024;
 /// Bytes of full magazines that a depot may hold even if nothing is in use: a run's worth.
 const LEAST: usize = 64 * 1024;
+/// To what that may grow where drained blocks are soon asked for again.
+const MOST: usize = 1024 * 1024;
 
 /// Where blocks come from.
 pub(crate) trait Source {
@@ -131,6 +133,12 @@ struct State<S> {
     figures: DepotFigures,
     /// Magazines that had come and gone at the last tick.
     visits_then: u64,
+    /// Bytes of full magazines that it may hold whatever is in use: doubled when a magazine has to be filled although one
+    /// was drained since the last one was. Blocks that go from thread to thread come in waves: what is drained on the
+    /// crest is filled again in the trough.
+    slack: usize,
+    /// `figures.drains` when a magazine was last filled.
+    drains_then: u64,
     source: S,
 }
 
@@ -201,16 +209,18 @@ impl<S: Source> Depot<S> {
         }
     }
 
-    /// Takes a magazine back, however full, and its frame with it.
+    /// Takes magazines back, however full, and their frames with them.
     ///
     /// # Safety
     /// As for [`exchange_full`](Self::exchange_full).
-    pub(crate) unsafe fn put(&self, magazine: Magazine) {
+    pub(crate) unsafe fn put(&self, magazines: impl IntoIterator<Item = Magazine>) {
         let mut state = self.state.lock();
         let mut empties = state.source.empties();
-        // SAFETY: the caller's duty.
-        if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
-            state.put_spare(drained);
+        for magazine in magazines {
+            // SAFETY: the caller's duty.
+            if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
+                state.put_spare(drained);
+            }
         }
         self.finish(state, empties);
     }
@@ -301,6 +311,7 @@ impl<S: Source> Depot<S> {
         if !idle && !shrank {
             return;
         }
+        state.slack = LEAST;
         let mut empties = state.source.empties();
         let most = if shrank { state.full.len() } else { state.full.len().div_ceil(2) };
         for _ in 0..most {
@@ -455,6 +466,8 @@ impl<S: Source> State<S> {
             lost: 0,
             figures,
             visits_then: 0,
+            slack: LEAST,
+            drains_then: 0,
             source,
         }
     }
@@ -463,6 +476,10 @@ impl<S: Source> State<S> {
         let want = want.clamp(1, CAPACITY).min(self.room());
         if want == 0 {
             return;
+        }
+        if self.drains_then != self.figures.drains {
+            self.drains_then = self.figures.drains;
+            self.slack = (self.slack * 2).min(self.source.bytes() / 2).clamp(LEAST, MOST);
         }
         let source = &mut self.source;
         magazine.fill(want, |want, each| source.take(want, each));
@@ -477,7 +494,10 @@ impl<S: Source> State<S> {
     /// The blocks came from this depot, and nobody uses them.
     unsafe fn store(&mut self, mut magazine: Magazine, empties: &mut S::Empties) -> Option<Magazine> {
         let count = magazine.len();
-        if count > 0 && (self.figures.stored + count) * self.source.block_size() <= self.bound() {
+        if count == 0 {
+            return Some(magazine);
+        }
+        if (self.figures.stored + count) * self.source.block_size() <= self.bound() {
             self.figures.stored += count;
             // What ending threads leave is often little: together it makes fewer, fuller magazines.
             if let Some(mut top) = self.full.pop() {
@@ -509,7 +529,7 @@ impl<S: Source> State<S> {
     /// empty after most blocks were freed.
     fn bound(&self) -> usize {
         let in_use = self.in_use() * self.source.block_size();
-        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(LEAST)
+        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(self.slack)
     }
 
     /// Drains what is stored beyond the bound, which falls with what is in use.
