@@ -3,7 +3,7 @@
 //! One lock guards the bookkeeping of all regions; no system call that takes long is made under it. A thread that
 //! holds a depot's lock may take this one, never the other way round.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::time::Duration;
 
 use super::quanta::{Extent, Victims};
@@ -11,7 +11,7 @@ use super::region::{HEADER_BYTES, RegionRef};
 use super::settings::{Figures, HugePages, Settings, Tenant};
 use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
 use crate::os::{self, Huge, Lock, LockGuard, Once, Ticker};
-use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
+use crate::primitive::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The process's reserve: everything in Millpond gets its memory here.
 pub(crate) static RESERVE: Reserve = Reserve::new();
@@ -40,7 +40,7 @@ const TICK_MILLIS: u64 = 100;
 pub(crate) struct Reserve {
     pub(super) state: Lock<State>,
     pub(super) ticker: Ticker,
-    pub(super) tenants: Lock<[Option<Tenant>; 2]>,
+    pub(super) tenants: [AtomicPtr<Tenant>; 2],
     pub(super) scattered: AtomicUsize,
     /// Bytes of runs in use whose pages were given back.
     pub(super) absent: AtomicUsize,
@@ -76,7 +76,7 @@ impl Reserve {
         Self {
             state: Lock::new(State { regions: None, figures, dirty: 0, high: 0, patience: 0, settings }),
             ticker: Ticker::new(),
-            tenants: Lock::new([None; 2]),
+            tenants: [const { AtomicPtr::new(ptr::null_mut()) }; 2],
             scattered: AtomicUsize::new(0),
             absent: AtomicUsize::new(0),
             shrinks: AtomicUsize::new(0),
@@ -186,16 +186,24 @@ impl Reserve {
     }
 
     /// Adds one who is to be asked for free memory.
-    pub(crate) fn add_tenant(&self, tenant: Tenant) {
-        let mut tenants = self.tenants.lock();
-        if let Some(free) = tenants.iter_mut().find(|place| place.is_none()) {
-            *free = Some(tenant);
+    pub(crate) fn add_tenant(&self, tenant: &'static Tenant) {
+        let tenant = ptr::from_ref(tenant).cast_mut();
+        for place in &self.tenants {
+            // Release: pairs with the Acquire in `tenants`, though a constant has nothing to be seen late.
+            let put = place.compare_exchange(ptr::null_mut(), tenant, Ordering::Release, Ordering::Relaxed);
+            if put.is_ok() {
+                return;
+            }
         }
+        debug_assert!(false, "there is no room for so many tenants");
     }
 
-    pub(super) fn tenants(&self) -> impl Iterator<Item = Tenant> {
-        let tenants = *self.tenants.lock();
-        tenants.into_iter().flatten()
+    /// Without a lock: a child of a fork may come here whatever its parent's threads were doing.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &'static Tenant> {
+        // Acquire: pairs with the Release in `add_tenant`.
+        let places = self.tenants.iter().map(|place| place.load(Ordering::Acquire));
+        // SAFETY: null, or a reference to a constant that `add_tenant` was given.
+        places.filter_map(|tenant| unsafe { tenant.as_ref() })
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -445,7 +453,7 @@ mod tests {
         assert_eq!(runs.take(10, |block| blocks.push(block)), 10);
         let mut empties = runs.empties();
         // SAFETY: taken above, each once.
-        blocks.into_iter().for_each(|block| unsafe { runs.give(block, &mut empties) });
+        unsafe { runs.give(blocks.into_iter(), &mut empties) };
         assert_eq!(runs.free_blocks(), runs.blocks());
     }
 }

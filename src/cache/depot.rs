@@ -9,6 +9,7 @@
 //! - D2: `out` is the number of those blocks; it never exceeds `limit`.
 //! - D3: full magazines hold at most `bound` bytes, plus one magazine.
 
+use core::iter::once;
 use core::ptr::NonNull;
 
 use super::magazine::{CAPACITY, Magazine, MagazineList, stock};
@@ -31,11 +32,11 @@ pub(crate) trait Source {
     fn empties(&self) -> Self::Empties;
     /// Hands up to `want` free blocks to `each`; returns how many.
     fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize;
-    /// Takes a block back.
+    /// Takes blocks back.
     ///
     /// # Safety
-    /// It came out of `take` of this source, is given once, and nobody uses it.
-    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties);
+    /// They came out of `take` of this source, each is given once, and nobody uses them.
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties);
     /// Bytes from one block to the next.
     fn block_size(&self) -> usize;
     /// Bytes of all blocks, free or not.
@@ -68,9 +69,9 @@ impl Source for crate::block::Runs {
     }
 
     #[inline]
-    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties) {
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties) {
         // SAFETY: the caller's duty is the same.
-        unsafe { crate::block::Runs::give(self, block, empties) }
+        unsafe { crate::block::Runs::give(self, blocks, empties) }
     }
 
     fn block_size(&self) -> usize {
@@ -260,7 +261,7 @@ impl<S: Source> Depot<S> {
         let mut empties = state.source.empties();
         state.figures.out -= 1;
         // SAFETY: the caller's duty.
-        unsafe { state.source.give(block, &mut empties) };
+        unsafe { state.source.give(once(block), &mut empties) };
         self.finish(state, empties);
     }
 
@@ -287,7 +288,7 @@ impl<S: Source> Depot<S> {
         } else {
             state.figures.out -= 1;
             // SAFETY: the caller's duty.
-            unsafe { state.source.give(block, &mut empties) };
+            unsafe { state.source.give(once(block), &mut empties) };
         }
         self.finish(state, empties);
     }
@@ -546,7 +547,8 @@ impl<S: Source> State<S> {
         self.figures.out -= magazine.len();
         self.figures.drains += 1;
         // SAFETY: D1: the blocks of a magazine of this depot came from its source, and are in no other place.
-        magazine.drain(|block| unsafe { self.source.give(block, empties) });
+        unsafe { self.source.give(magazine.blocks(), empties) };
+        magazine.forget_blocks();
     }
 
     fn drain_all(&mut self, empties: &mut S::Empties) {

@@ -112,14 +112,9 @@ impl Magazine {
         self.set_link(None, got);
     }
 
-    /// Empties it, block by block, the one that would go out last first.
-    pub(crate) fn drain(&mut self, mut each: impl FnMut(NonNull<u8>)) {
-        for index in WORDS - self.len()..WORDS {
-            if let Some(block) = NonNull::new(self.word(index).get()) {
-                each(block);
-            }
-        }
-        self.set_link(None, 0);
+    /// Its blocks, the one that would go out last first.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = NonNull<u8>> {
+        (WORDS - self.len()..WORDS).filter_map(|index| NonNull::new(self.word(index).get()))
     }
 
     /// Copies `count` words of another frame, from `from` on, to its own, from `to` on.
@@ -177,7 +172,7 @@ impl Magazine {
         NonNull::new(self.word(WORDS - len).get())
     }
 
-    /// Forgets the blocks: their memory is gone.
+    /// Forgets the blocks: they, or their memory, are somewhere else.
     pub(crate) fn forget_blocks(&mut self) {
         self.set_link(None, 0);
     }

@@ -370,6 +370,7 @@ fn register() {
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-        RESERVE.add_tenant(Tenant { purge, trim });
+        static TENANT: Tenant = Tenant { purge, trim };
+        RESERVE.add_tenant(&TENANT);
     });
 }
