@@ -9,6 +9,7 @@
 //! - D2: `out` is the number of those blocks; it never exceeds `limit`.
 //! - D3: full magazines hold at most `bound` bytes, plus one magazine.
 
+use core::iter::once;
 use core::ptr::NonNull;
 
 use super::magazine::{CAPACITY, Magazine, MagazineList, stock};
@@ -20,6 +21,8 @@ const SPARES: usize = 4;
 const BOUND: core::ops::Range<usize> = 256 * 1024..2 * 1024 * 1024;
 /// Bytes of full magazines that a depot may hold even if nothing is in use: a run's worth.
 const LEAST: usize = 64 * 1024;
+/// To what that may grow where drained blocks are soon asked for again.
+const MOST: usize = 1024 * 1024;
 
 /// Where blocks come from.
 pub(crate) trait Source {
@@ -29,11 +32,11 @@ pub(crate) trait Source {
     fn empties(&self) -> Self::Empties;
     /// Hands up to `want` free blocks to `each`; returns how many.
     fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize;
-    /// Takes a block back.
+    /// Takes blocks back.
     ///
     /// # Safety
-    /// It came out of `take` of this source, is given once, and nobody uses it.
-    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties);
+    /// They came out of `take` of this source, each is given once, and nobody uses them.
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties);
     /// Bytes from one block to the next.
     fn block_size(&self) -> usize;
     /// Bytes of all blocks, free or not.
@@ -66,9 +69,9 @@ impl Source for crate::block::Runs {
     }
 
     #[inline]
-    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties) {
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties) {
         // SAFETY: the caller's duty is the same.
-        unsafe { crate::block::Runs::give(self, block, empties) }
+        unsafe { crate::block::Runs::give(self, blocks, empties) }
     }
 
     fn block_size(&self) -> usize {
@@ -131,6 +134,12 @@ struct State<S> {
     figures: DepotFigures,
     /// Magazines that had come and gone at the last tick.
     visits_then: u64,
+    /// Bytes of full magazines that it may hold whatever is in use: doubled when a magazine has to be filled although one
+    /// was drained since the last one was. Blocks that go from thread to thread come in waves: what is drained on the
+    /// crest is filled again in the trough.
+    slack: usize,
+    /// `figures.drains` when a magazine was last filled.
+    drains_then: u64,
     source: S,
 }
 
@@ -201,16 +210,18 @@ impl<S: Source> Depot<S> {
         }
     }
 
-    /// Takes a magazine back, however full, and its frame with it.
+    /// Takes magazines back, however full, and their frames with them.
     ///
     /// # Safety
     /// As for [`exchange_full`](Self::exchange_full).
-    pub(crate) unsafe fn put(&self, magazine: Magazine) {
+    pub(crate) unsafe fn put(&self, magazines: impl IntoIterator<Item = Magazine>) {
         let mut state = self.state.lock();
         let mut empties = state.source.empties();
-        // SAFETY: the caller's duty.
-        if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
-            state.put_spare(drained);
+        for magazine in magazines {
+            // SAFETY: the caller's duty.
+            if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
+                state.put_spare(drained);
+            }
         }
         self.finish(state, empties);
     }
@@ -250,7 +261,7 @@ impl<S: Source> Depot<S> {
         let mut empties = state.source.empties();
         state.figures.out -= 1;
         // SAFETY: the caller's duty.
-        unsafe { state.source.give(block, &mut empties) };
+        unsafe { state.source.give(once(block), &mut empties) };
         self.finish(state, empties);
     }
 
@@ -277,7 +288,7 @@ impl<S: Source> Depot<S> {
         } else {
             state.figures.out -= 1;
             // SAFETY: the caller's duty.
-            unsafe { state.source.give(block, &mut empties) };
+            unsafe { state.source.give(once(block), &mut empties) };
         }
         self.finish(state, empties);
     }
@@ -301,6 +312,7 @@ impl<S: Source> Depot<S> {
         if !idle && !shrank {
             return;
         }
+        state.slack = LEAST;
         let mut empties = state.source.empties();
         let most = if shrank { state.full.len() } else { state.full.len().div_ceil(2) };
         for _ in 0..most {
@@ -455,6 +467,8 @@ impl<S: Source> State<S> {
             lost: 0,
             figures,
             visits_then: 0,
+            slack: LEAST,
+            drains_then: 0,
             source,
         }
     }
@@ -463,6 +477,10 @@ impl<S: Source> State<S> {
         let want = want.clamp(1, CAPACITY).min(self.room());
         if want == 0 {
             return;
+        }
+        if self.drains_then != self.figures.drains {
+            self.drains_then = self.figures.drains;
+            self.slack = (self.slack * 2).min(self.source.bytes() / 2).clamp(LEAST, MOST);
         }
         let source = &mut self.source;
         magazine.fill(want, |want, each| source.take(want, each));
@@ -477,7 +495,10 @@ impl<S: Source> State<S> {
     /// The blocks came from this depot, and nobody uses them.
     unsafe fn store(&mut self, mut magazine: Magazine, empties: &mut S::Empties) -> Option<Magazine> {
         let count = magazine.len();
-        if count > 0 && (self.figures.stored + count) * self.source.block_size() <= self.bound() {
+        if count == 0 {
+            return Some(magazine);
+        }
+        if (self.figures.stored + count) * self.source.block_size() <= self.bound() {
             self.figures.stored += count;
             // What ending threads leave is often little: together it makes fewer, fuller magazines.
             if let Some(mut top) = self.full.pop() {
@@ -509,7 +530,7 @@ impl<S: Source> State<S> {
     /// empty after most blocks were freed.
     fn bound(&self) -> usize {
         let in_use = self.in_use() * self.source.block_size();
-        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(LEAST)
+        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(self.slack)
     }
 
     /// Drains what is stored beyond the bound, which falls with what is in use.
@@ -526,7 +547,8 @@ impl<S: Source> State<S> {
         self.figures.out -= magazine.len();
         self.figures.drains += 1;
         // SAFETY: D1: the blocks of a magazine of this depot came from its source, and are in no other place.
-        magazine.drain(|block| unsafe { self.source.give(block, empties) });
+        unsafe { self.source.give(magazine.blocks(), empties) };
+        magazine.forget_blocks();
     }
 
     fn drain_all(&mut self, empties: &mut S::Empties) {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::thread::CACHE_BYTES;
 use crate::block::RESERVE;
-use crate::block::reserve::{HugePages, Settings};
+use crate::block::settings::{HugePages, Settings};
 use crate::primitive::Ordering;
 
 /// Settings of the process's heap and reserve. Anything not set keeps its value.

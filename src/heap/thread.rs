@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
-use crate::block::reserve::Tenant;
+use crate::block::settings::Tenant;
 use crate::block::{RESERVE, Runs};
 use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
 use crate::os::{self, ExitHook, Once, Ticker};
@@ -45,7 +45,22 @@ pub(super) static THREADS: Roster<HeapThread> = Roster::new();
 pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(1024 * 1024);
 
 /// Bytes of a class's first magazine.
-const FIRST_MAGAZINE: usize = 2048;
+const FIRST_MAGAZINE: usize = 4096;
+/// Blocks of it.
+#[expect(clippy::cast_possible_truncation, reason = "at most 32")]
+static FIRST: [u8; CLASSES] = {
+    let mut first = [1; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        first[class] = match FIRST_MAGAZINE / class::block_size(class) {
+            0 => 1,
+            blocks @ 1..32 => blocks as u8,
+            _ => 32,
+        };
+        class += 1;
+    }
+    first
+};
 /// Bytes that a magazine may grow to.
 const LARGEST_MAGAZINE: usize = 16 * 1024;
 /// Slow paths between two looks at the clock.
@@ -266,8 +281,10 @@ impl HeapThread {
         let budget = CACHE_BYTES.load(Ordering::Relaxed);
         let sharers = self.engaged.get() + usize::from(now == 0);
         let share = (budget / (2 * sharers)).min(LARGEST_MAGAZINE);
-        let first = (FIRST_MAGAZINE / size).clamp(1, 32);
-        let want = (now * 2).max(first).min(share / size).clamp(1, CAPACITY).max(now);
+        let mut want = if now == 0 { FIRST[class].into() } else { (now * 2).min(CAPACITY) };
+        if want * size > share {
+            want = (share / size).max(now).max(1);
+        }
         slot.set_capacity(want);
         self.engaged.set(sharers);
         self.share.set(share);
@@ -306,7 +323,7 @@ impl HeapThread {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        if self.ticker.passed(now, RESERVE.settings().tick) {
+        if self.ticker.passed(now, RESERVE.period()) {
             self.trim();
             RESERVE.tick(now);
         }
@@ -353,6 +370,7 @@ fn register() {
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-        RESERVE.add_tenant(Tenant { purge, trim });
+        static TENANT: Tenant = Tenant { purge, trim };
+        RESERVE.add_tenant(&TENANT);
     });
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::builder::Config;
-use crate::block::reserve::Tenant;
+use crate::block::settings::Tenant;
 use crate::block::{BlockLayout, RESERVE, Runs};
 use crate::cache::{Depot, Life, PoolKey, PoolRegistry, PoolThread, Slot, follow_forks};
 use crate::os::{self, ExitHook, Once, Ticker};
@@ -200,7 +200,7 @@ impl Local {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        if self.ticker.passed(now, RESERVE.settings().tick) {
+        if self.ticker.passed(now, RESERVE.period()) {
             POOLS.trim(&self.thread);
             RESERVE.tick(now);
         }
@@ -237,6 +237,7 @@ fn register() {
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-        RESERVE.add_tenant(Tenant { purge, trim });
+        static TENANT: Tenant = Tenant { purge, trim };
+        RESERVE.add_tenant(&TENANT);
     });
 }
