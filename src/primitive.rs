@@ -5,8 +5,9 @@
 
 #[cfg(not(millpond_loom))]
 mod imp {
+    pub(crate) use core::cell::UnsafeCell;
     pub(crate) use core::hint::spin_loop;
-    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 #[cfg(millpond_loom)]

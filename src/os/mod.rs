@@ -5,6 +5,9 @@
 
 #[cfg(all(test, not(millpond_loom)))]
 pub(crate) mod fake;
+#[cfg(feature = "thread")]
+#[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "system calls"))]
+mod futex;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "system calls")]
 mod linux;
@@ -12,9 +15,14 @@ mod linux;
 mod lock;
 #[cfg(not(millpond_loom))]
 mod once;
+#[cfg(all(feature = "thread", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+mod thread;
 #[cfg(not(millpond_loom))]
 mod ticker;
 
+#[cfg(feature = "thread")]
+pub(crate) use futex::Futex;
 #[cfg(all(debug_assertions, not(millpond_loom)))]
 pub(crate) use linux::fatal;
 #[cfg(not(millpond_loom))]
@@ -25,5 +33,7 @@ pub(crate) use linux::{
 pub(crate) use lock::{Lock, LockGuard};
 #[cfg(not(millpond_loom))]
 pub(crate) use once::Once;
+#[cfg(all(feature = "thread", not(millpond_loom)))]
+pub(crate) use thread::{has_core, set_affinity, set_nice};
 #[cfg(not(millpond_loom))]
 pub(crate) use ticker::Ticker;
