@@ -5,9 +5,12 @@
 
 #[cfg(not(millpond_loom))]
 mod imp {
+    #[cfg(feature = "thread")]
     pub(crate) use core::cell::UnsafeCell;
     pub(crate) use core::hint::spin_loop;
-    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+    #[cfg(feature = "thread")]
+    pub(crate) use core::sync::atomic::fence;
 }
 
 #[cfg(millpond_loom)]

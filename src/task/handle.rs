@@ -83,7 +83,7 @@ impl Core {
         let Finished { slept, waker, mut last } = core.state.finish(outcome, release);
         if waker {
             // SAFETY: the state says that the place holds a waker, which is ours now; the pointer is still counted.
-            let waker = unsafe { (*core.waker.get()).assume_init_read() };
+            let waker = unsafe { core.waker.get().cast::<Waker>().read() };
             if release {
                 last = core.state.drop_queue();
             }
@@ -202,6 +202,7 @@ impl<R> TaskHandle<R> {
     /// Has the task never start. True if that worked; false if it has started, or ended, already.
     ///
     /// The task's closure is dropped here; `join` then gives [`TaskError::Cancelled`].
+    #[expect(clippy::must_use_candidate, reason = "trying is enough for most")]
     pub fn cancel(&self) -> bool {
         // SAFETY: the core is live.
         unsafe { (self.core().table.cancel)(self.core) }
@@ -217,18 +218,18 @@ impl<R> TaskHandle<R> {
     fn register(&self, waker: &Waker) -> bool {
         let core = self.core();
         let Some(old) = core.state.clear_waker() else { return false };
-        let place = core.waker.get();
+        let place = core.waker.get().cast::<Waker>();
         if old {
             // SAFETY: the state said that it holds one, which is ours since we cleared the bit; polls need `&mut self`.
-            unsafe { (*place).assume_init_drop() };
+            unsafe { place.drop_in_place() };
         }
         // SAFETY: the bit is clear, so the place is ours.
-        unsafe { (*place).write(waker.clone()) };
+        unsafe { place.write(waker.clone()) };
         if core.state.set_waker() {
             return true;
         }
         // SAFETY: the finisher did not see the bit, so the waker is still ours.
-        unsafe { (*place).assume_init_drop() };
+        unsafe { place.drop_in_place() };
         false
     }
 }

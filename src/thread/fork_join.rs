@@ -67,6 +67,8 @@ const VALUE: u32 = 1;
 /// Another thread ran it: what it panicked with is there.
 const PANICKED: u32 = 2;
 
+/// Each lies at the beginning.
+#[repr(C)]
 union Half<B, R> {
     closure: ManuallyDrop<B>,
     value: ManuallyDrop<R>,
@@ -89,7 +91,7 @@ impl<B: FnOnce() -> R, R> Frame<B, R> {
         let frame = unsafe { node.cast::<Self>().as_ref() };
         let half = frame.half.get();
         // SAFETY: taken from the list, so ours, with the closure in it (F2).
-        let closure = unsafe { ptr::read(&raw const (*half).closure) };
+        let closure = unsafe { half.cast::<ManuallyDrop<B>>().read() };
         let (stage, next) = match guarded(ManuallyDrop::into_inner(closure)) {
             Ok(value) => (VALUE, Half { value: ManuallyDrop::new(value) }),
             Err(payload) => (PANICKED, Half { payload: ManuallyDrop::new(payload) }),
@@ -127,10 +129,10 @@ impl<B: FnOnce() -> R, R> Frame<B, R> {
         // Relaxed: seen with Acquire by `is_done`.
         if self.stage.load(Ordering::Relaxed) == VALUE {
             // SAFETY: the stage says so, and it is moved out once.
-            Ok(ManuallyDrop::into_inner(unsafe { ptr::read(&raw const (*half).value) }))
+            Ok(ManuallyDrop::into_inner(unsafe { half.cast::<ManuallyDrop<R>>().read() }))
         } else {
             // SAFETY: as above.
-            Err(ManuallyDrop::into_inner(unsafe { ptr::read(&raw const (*half).payload) }))
+            Err(ManuallyDrop::into_inner(unsafe { half.cast::<ManuallyDrop<Box<dyn Any + Send>>>().read() }))
         }
     }
 }
@@ -330,7 +332,7 @@ impl<B: FnOnce() -> R, R> Drop for Open<'_, B, R> {
         tree.depth.set(depth);
         if tree.promoted.get() <= depth || tree.take_back(depth, NonNull::from(frame).cast()) {
             // SAFETY: the closure is there, and ours; it is dropped once.
-            let closure = unsafe { ptr::read(&raw const (*frame.half.get()).closure) };
+            let closure = unsafe { frame.half.get().cast::<ManuallyDrop<B>>().read() };
             super::job::drop_quietly(ManuallyDrop::into_inner(closure));
             return;
         }

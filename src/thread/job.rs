@@ -5,7 +5,7 @@
 
 use core::any::Any;
 use core::mem::ManuallyDrop;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::memory;
@@ -180,7 +180,8 @@ impl<F: FnOnce()> Spawned<F> {
     }
 }
 
-/// A closure, then its outcome.
+/// A closure, then its outcome: each lies at the beginning.
+#[repr(C)]
 union Body<F, R> {
     closure: ManuallyDrop<F>,
     value: ManuallyDrop<R>,
@@ -255,7 +256,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         // SAFETY: the caller's duty.
         let body = unsafe { Self::body(core) };
         // SAFETY: claimed, so the closure is there, and ours.
-        let closure = unsafe { ManuallyDrop::into_inner(ptr::read(&raw const (*body).closure)) };
+        let closure = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<F>>().read()) };
         let (outcome, next) = match guarded(closure) {
             Ok(value) => (Outcome::Value, Body { value: ManuallyDrop::new(value) }),
             Err(payload) => (Outcome::Panicked, Body { message: ManuallyDrop::new(message(payload)) }),
@@ -273,7 +274,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         // SAFETY: the caller's duty.
         let body = unsafe { Self::body(core) };
         // SAFETY: claimed, so the closure is there, and ours.
-        let closure = unsafe { ManuallyDrop::into_inner(ptr::read(&raw const (*body).closure)) };
+        let closure = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<F>>().read()) };
         drop_quietly(closure);
         // SAFETY: claimed; this outcome has nothing in its place.
         unsafe { Core::finish(core, Outcome::Cancelled, release) };
@@ -311,10 +312,10 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         // SAFETY: as above.
         let result = match unsafe { core.as_ref() }.state.outcome() {
             // SAFETY: a value is in its place, and moved out once (T4).
-            Some(Outcome::Value) => Ok(unsafe { ManuallyDrop::into_inner(ptr::read(&raw const (*body).value)) }),
+            Some(Outcome::Value) => Ok(unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<R>>().read()) }),
             Some(Outcome::Panicked) => {
                 // SAFETY: a message is in its place, and moved out once.
-                let message = unsafe { ManuallyDrop::into_inner(ptr::read(&raw const (*body).message)) };
+                let message = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<String>>().read()) };
                 Err(TaskError::Panicked { message })
             }
             Some(Outcome::Cancelled) | None => Err(TaskError::Cancelled),
@@ -332,13 +333,15 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         match unsafe { core.as_ref() }.state.untaken() {
             Some(Outcome::Value) => {
                 // SAFETY: a value is in its place, and nobody took it.
-                let value = unsafe { ManuallyDrop::into_inner(ptr::read(&raw const (*body).value)) };
+                let value = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<R>>().read()) };
                 if core::mem::needs_drop::<R>() {
                     drop_quietly(value);
                 }
             }
-            // SAFETY: a message is in its place, and nobody took it.
-            Some(Outcome::Panicked) => drop(unsafe { ManuallyDrop::into_inner(ptr::read(&raw const (*body).message)) }),
+            Some(Outcome::Panicked) => {
+                // SAFETY: a message is in its place, and nobody took it.
+                drop(ManuallyDrop::into_inner(unsafe { body.cast::<ManuallyDrop<String>>().read() }));
+            }
             Some(Outcome::Cancelled) | None => {}
         }
         // SAFETY: made by `entry`; nobody uses it any more.

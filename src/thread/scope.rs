@@ -90,8 +90,10 @@ impl<F: FnOnce()> ScopeTask<F> {
         let place = node.cast::<Self>();
         // SAFETY: the caller's duty.
         let scope = unsafe { &raw const (*place.as_ptr()).scope };
+        // SAFETY: written by `spawn`.
+        let scope = unsafe { scope.read() };
         // SAFETY: a live task's scope lives until the task has said that it finished.
-        let scope = unsafe { scope.read().as_ref() };
+        let scope = unsafe { scope.as_ref() };
         // SAFETY: the caller's duty.
         let closure = unsafe { &raw mut (*place.as_ptr()).closure };
         // SAFETY: moved out here, once.

@@ -70,7 +70,7 @@ impl Sleep {
         in_one_order();
         // SeqCst: after the add; pairs with the addition in `sleep`, which comes before the worker's last look (W1).
         let counts = self.counts.load(Ordering::SeqCst);
-        if counts >= ASLEEP && counts % ASLEEP == 0 {
+        if counts >= ASLEEP && counts.is_multiple_of(ASLEEP) {
             self.wake_one();
         }
     }
@@ -97,7 +97,7 @@ impl Sleep {
         let chosen = match whom {
             Some(worker) => remove(&mut sleepers, worker).then_some(worker),
             // Another waker was here first: its sleeper searches now. Relaxed: changed to searching under the lock.
-            None if self.counts.load(Ordering::Relaxed) % ASLEEP != 0 => None,
+            None if !self.counts.load(Ordering::Relaxed).is_multiple_of(ASLEEP) => None,
             None => sleepers.pop(),
         };
         let Some(worker) = chosen else { return };

@@ -74,7 +74,6 @@ pub(super) fn index() -> Option<usize> {
 }
 
 /// A number drawn by this thread (xorshift, from the address of its own state).
-#[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
 pub(super) fn draw() -> usize {
     DRAWN.with(|drawn| {
         let mut state = drawn.get();
@@ -164,7 +163,7 @@ impl Worker {
         const FAIRNESS: u32 = 61;
         let turn = self.turns.get().wrapping_add(1);
         self.turns.set(turn);
-        if turn % FAIRNESS == 0
+        if turn.is_multiple_of(FAIRNESS)
             && let Some(entry) = self.take()
         {
             return Some(entry);
