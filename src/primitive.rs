@@ -8,9 +8,9 @@ mod imp {
     #[cfg(feature = "thread")]
     pub(crate) use core::cell::UnsafeCell;
     pub(crate) use core::hint::spin_loop;
-    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     #[cfg(feature = "thread")]
     pub(crate) use core::sync::atomic::fence;
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 #[cfg(millpond_loom)]

@@ -138,9 +138,9 @@ fn a_panic_is_its_callers_error_and_the_worker_lives_on() {
         TaskError::Panicked { message, .. } => message,
         other => panic!("{other}"),
     };
-    assert_eq!(panicked(pool.apply(|| panic!("one {}", 1)).map(|()| ()).unwrap_err()), "one 1");
-    assert_eq!(panicked(pool.apply_async(|| panic!("two")).unwrap().join().map(|()| ()).unwrap_err()), "two");
-    let odd = pool.apply(|| std::panic::panic_any(17)).map(|()| ()).unwrap_err();
+    assert_eq!(panicked(pool.apply::<_, ()>(|| panic!("one {}", 1)).unwrap_err()), "one 1");
+    assert_eq!(panicked(pool.apply_async::<_, ()>(|| panic!("two")).unwrap().join().unwrap_err()), "two");
+    let odd = pool.apply::<_, ()>(|| std::panic::panic_any(17)).unwrap_err();
     assert!(panicked(odd).contains("said nothing"));
     pool.spawn(|| panic!("nobody hears this")).unwrap();
     assert_eq!(pool.apply(|| thread::current().id()).unwrap(), worker);
@@ -341,7 +341,7 @@ fn a_waiting_worker_never_runs_a_strangers_task() {
         let mut guard = lock.lock().unwrap();
         let handle = pool.apply_async(|| 1).unwrap();
         *guard += handle.join().unwrap();
-        pool.scope(|s| s.spawn(|| thread::yield_now()));
+        pool.scope(|s| s.spawn(thread::yield_now));
         *guard += pool.map(0..4, |_| 1).unwrap().len();
     };
     pool.scope(|s| (0..200).for_each(|_| s.spawn(nested)));
@@ -556,7 +556,9 @@ fn both_halves_of_a_fork_run_at_once_when_a_worker_is_idle() {
     // A tree of four.
     let pool = ThreadPool::builder().workers(4).build().unwrap();
     let meet = Barrier::new(4);
-    let leaf = || drop(meet.wait());
+    let leaf = || {
+        meet.wait();
+    };
     let pair = || pool.fork_join(leaf, leaf);
     pool.fork_join(pair, pair);
 }

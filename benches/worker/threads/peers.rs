@@ -120,7 +120,7 @@ fn chili_fibonacci(scope: &mut chili::Scope<'_>, n: u32) -> u32 {
 }
 
 pub fn chili_fib(workers: usize) -> Sample {
-    let config = chili::Config { thread_count: Some(workers), ..chili::Config::default() };
+    let config = chili::Config { thread_count: std::num::NonZero::new(workers), ..chili::Config::default() };
     let pool = chili::ThreadPool::with_config(config);
     let mut scope = pool.scope();
     chili_fibonacci(&mut scope, 20);
@@ -159,7 +159,7 @@ pub fn rayon_make(workers: usize) -> Sample {
         for _ in 0..POOLS {
             let (tell, ended) = mpsc::channel();
             let tell = std::sync::Mutex::new(tell);
-            let exit = move |_| drop(tell.lock().expect("nobody panics").send(()));
+            let exit = move |_| tell.lock().expect("nobody panics").send(()).expect("somebody waits");
             let pool = rayon::ThreadPoolBuilder::new().num_threads(workers).exit_handler(exit).build().expect("a pool");
             drop(pool);
             (0..workers).for_each(|_| ended.recv().expect("it ends"));
@@ -194,7 +194,9 @@ pub fn rayon_scope(workers: usize) -> Sample {
         pool.scope(|scope| {
             for n in 0..HANDLES {
                 let sum = &sum;
-                scope.spawn(move |_| drop(sum.fetch_add(n, Ordering::Relaxed)));
+                scope.spawn(move |_| {
+                    sum.fetch_add(n, Ordering::Relaxed);
+                });
             }
         });
     })
