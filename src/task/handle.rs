@@ -61,7 +61,8 @@ pub(crate) struct Core {
     pub(crate) state: State,
     /// The number of the pool, for `help`.
     pub(crate) owner: u32,
-    waker: UnsafeCell<MaybeUninit<Waker>>,
+    /// A box, so that a task that nobody awaits has no room for it.
+    waker: UnsafeCell<MaybeUninit<Box<Waker>>>,
 }
 
 impl Core {
@@ -83,7 +84,7 @@ impl Core {
         let Finished { slept, waker, mut last } = core.state.finish(outcome, release);
         if waker {
             // SAFETY: the state says that the place holds a waker, which is ours now; the pointer is still counted.
-            let waker = unsafe { core.waker.get().cast::<Waker>().read() };
+            let waker = unsafe { core.waker.get().cast::<Box<Waker>>().read() };
             if release {
                 last = core.state.drop_queue();
             }
@@ -218,13 +219,13 @@ impl<R> TaskHandle<R> {
     fn register(&self, waker: &Waker) -> bool {
         let core = self.core();
         let Some(old) = core.state.clear_waker() else { return false };
-        let place = core.waker.get().cast::<Waker>();
+        let place = core.waker.get().cast::<Box<Waker>>();
         if old {
             // SAFETY: the state said that it holds one, which is ours since we cleared the bit; polls need `&mut self`.
             unsafe { place.drop_in_place() };
         }
         // SAFETY: the bit is clear, so the place is ours.
-        unsafe { place.write(waker.clone()) };
+        unsafe { place.write(Box::new(waker.clone())) };
         if core.state.set_waker() {
             return true;
         }

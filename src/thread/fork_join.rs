@@ -24,8 +24,11 @@ use super::job::guarded;
 use super::shared::Shared;
 use crate::primitive::{AtomicU32, Ordering, UnsafeCell};
 
-/// Halves of one thread that can be promoted; forks that nest deeper keep theirs.
+/// Forks of one thread that can be open at once and have a frame each.
 const DEPTH: usize = 128;
+/// Frames that wait to be promoted: the oldest forks' are the largest, so a few are enough. Forks that nest deeper have
+/// no frame, until one of these was promoted: they cost a counter.
+const OFFERED: usize = 4;
 /// The shortest time between two promotions of a thread in the long run.
 const BEAT: Duration = Duration::from_micros(30);
 /// Forks between two looks at the clock, at most.
@@ -36,6 +39,8 @@ struct Tree {
     shared: *const Shared,
     depth: Cell<usize>,
     promoted: Cell<usize>,
+    /// The depth at which there are enough frames: follows from `promoted`.
+    full: Cell<usize>,
     countdown: Cell<u32>,
     patience: Cell<u32>,
     looked: Cell<Option<Instant>>,
@@ -143,6 +148,7 @@ impl Tree {
             shared: Arc::as_ptr(owner),
             depth: Cell::new(0),
             promoted: Cell::new(0),
+            full: Cell::new(OFFERED),
             countdown: Cell::new(1),
             patience: Cell::new(1),
             looked: Cell::new(None),
@@ -150,6 +156,11 @@ impl Tree {
             owner: NonNull::from(owner),
             crew: UnsafeCell::new(crew),
         }
+    }
+
+    fn set_promoted(&self, promoted: usize) {
+        self.promoted.set(promoted);
+        self.full.set((promoted + OFFERED).min(DEPTH));
     }
 
     fn crew(&self) -> Option<&Crew> {
@@ -195,7 +206,7 @@ impl Tree {
             unsafe { *self.crew.get() = Some(crew) };
         }
         let Some(crew) = self.crew() else { return false };
-        self.promoted.set(oldest + 1);
+        self.set_promoted(oldest + 1);
         // SAFETY: below `depth`, so it was written, and the frame lives (F1).
         let node = unsafe { self.frames[oldest].get().assume_init() };
         // SAFETY: live until it is run or taken back (F3), and in no list: promoted once.
@@ -211,7 +222,7 @@ impl Tree {
     #[cold]
     fn take_back(&self, depth: usize, node: NonNull<Node>) -> bool {
         // What lay above is gone.
-        self.promoted.set(depth);
+        self.set_promoted(depth);
         self.crew().is_some_and(|crew| crew.take_back(node))
     }
 
@@ -286,17 +297,32 @@ where
     A: FnOnce() -> RA,
     B: FnOnce() -> RB,
 {
+    let countdown = tree.countdown.get() - 1;
+    tree.countdown.set(countdown);
     let depth = tree.depth.get();
-    if depth >= DEPTH {
+    if countdown != 0 && depth >= tree.full.get() {
+        return (a(), b());
+    }
+    offer(tree, countdown == 0, a, b)
+}
+
+/// A fork with a frame, unless there are enough.
+#[inline(never)]
+fn offer<A, B, RA, RB>(tree: &Tree, beat: bool, a: A, b: B) -> (RA, RB)
+where
+    A: FnOnce() -> RA,
+    B: FnOnce() -> RB,
+{
+    let depth = tree.depth.get();
+    if depth >= tree.full.get() {
+        tree.beat();
         return (a(), b());
     }
     let frame = Frame::new(b);
     let node = NonNull::from(&frame).cast();
     tree.frames[depth].set(MaybeUninit::new(node));
     tree.depth.set(depth + 1);
-    let countdown = tree.countdown.get() - 1;
-    tree.countdown.set(countdown);
-    if countdown == 0 {
+    if beat {
         tree.beat();
     }
     let open = Open { tree, depth, frame: &frame };

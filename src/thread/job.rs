@@ -185,7 +185,8 @@ impl<F: FnOnce()> Spawned<F> {
 union Body<F, R> {
     closure: ManuallyDrop<F>,
     value: ManuallyDrop<R>,
-    message: ManuallyDrop<String>,
+    /// A box, so that it doesn't make the body of a small task larger.
+    message: ManuallyDrop<Box<String>>,
 }
 
 /// A task with a handle: both share the block.
@@ -259,7 +260,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         let closure = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<F>>().read()) };
         let (outcome, next) = match guarded(closure) {
             Ok(value) => (Outcome::Value, Body { value: ManuallyDrop::new(value) }),
-            Err(payload) => (Outcome::Panicked, Body { message: ManuallyDrop::new(message(payload)) }),
+            Err(payload) => (Outcome::Panicked, Body { message: ManuallyDrop::new(Box::new(message(payload))) }),
         };
         // SAFETY: the closure was moved out, and nobody looks before `finish`.
         unsafe { body.write(next) };
@@ -315,8 +316,8 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
             Some(Outcome::Value) => Ok(unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<R>>().read()) }),
             Some(Outcome::Panicked) => {
                 // SAFETY: a message is in its place, and moved out once.
-                let message = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<String>>().read()) };
-                Err(TaskError::Panicked { message })
+                let message = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<Box<String>>>().read()) };
+                Err(TaskError::Panicked { message: *message })
             }
             Some(Outcome::Cancelled) | None => Err(TaskError::Cancelled),
         };
@@ -340,7 +341,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
             }
             Some(Outcome::Panicked) => {
                 // SAFETY: a message is in its place, and nobody took it.
-                drop(ManuallyDrop::into_inner(unsafe { body.cast::<ManuallyDrop<String>>().read() }));
+                drop(ManuallyDrop::into_inner(unsafe { body.cast::<ManuallyDrop<Box<String>>>().read() }));
             }
             Some(Outcome::Cancelled) | None => {}
         }

@@ -1,4 +1,4 @@
-//! Where tasks lie: blocks of 64, 128 and 256 bytes, shared by all thread pools, so that a handle may outlive its pool.
+//! Where tasks lie: blocks of 32, 64, 128 and 256 bytes, shared by all thread pools, so that a handle may outlive its pool.
 //!
 //! A block moves from the submitter's cache to the worker's and back in whole magazines. What is larger, or aligned to
 //! more than a cache line, comes from the program's allocator.
@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use crate::pool::BlockPool;
 
+static TINY: BlockPool = BlockPool::new(32, 32);
 static SMALL: BlockPool = BlockPool::new(64, 64);
 static MIDDLE: BlockPool = BlockPool::new(128, 64);
 static LARGE: BlockPool = BlockPool::new(256, 64);
@@ -16,6 +17,7 @@ static LARGE: BlockPool = BlockPool::new(256, 64);
 #[inline(always)]
 const fn blocks<T>() -> Option<&'static BlockPool> {
     match (size_of::<T>(), align_of::<T>()) {
+        (..=32, ..=32) => Some(&TINY),
         (..=64, ..=64) => Some(&SMALL),
         (..=128, ..=64) => Some(&MIDDLE),
         (..=256, ..=64) => Some(&LARGE),
