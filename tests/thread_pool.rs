@@ -144,6 +144,8 @@ fn a_panic_is_its_callers_error_and_the_worker_lives_on() {
     assert!(panicked(odd).contains("said nothing"));
     pool.spawn(|| panic!("nobody hears this")).unwrap();
     assert_eq!(pool.apply(|| thread::current().id()).unwrap(), worker);
+    pool.close();
+    pool.join().unwrap();
     assert_eq!(pool.progress().panicked, 4);
 }
 
@@ -227,6 +229,8 @@ fn a_task_is_cancelled_only_before_it_starts() {
     assert_eq!(done.join(), Ok(1));
     assert_eq!(pool.apply(|| 2), Ok(2));
     assert!(!ran.load(Ordering::Relaxed));
+    pool.close();
+    pool.join().unwrap();
     assert_eq!(pool.progress().cancelled, 1);
 }
 
@@ -638,7 +642,7 @@ fn a_bounded_queue_fails_when_full() {
         assert_eq!(pool.apply(|| ()), Err(TaskError::Pool(PoolError::Full { bound: 3 })));
         drop(go);
         assert!(handles.iter().map(|handle| handle.join().unwrap()).eq(0..3));
-        assert_eq!(pool.progress().submitted, 4);
+        assert_eq!(pool.progress().submitted, 4, "what was refused is not counted");
     }
 }
 
@@ -687,6 +691,8 @@ fn a_bounded_queue_has_the_caller_run_what_does_not_fit() {
     assert!(matches!(pool.apply_async(|| panic!("here")).unwrap().join(), Err::<(), _>(TaskError::Panicked { .. })));
     drop(go);
     assert_ne!(queued.join().unwrap(), thread::current().id());
+    pool.close();
+    pool.join().unwrap();
     let progress = pool.progress();
     assert_eq!((progress.submitted, progress.finished, progress.panicked), (4, 4, 1));
 }

@@ -12,6 +12,7 @@ mod error;
 #[expect(unsafe_code, reason = "shares a task's core with its pool")]
 mod handle;
 #[cfg(all(test, millpond_loom))]
+#[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
 mod state;
 

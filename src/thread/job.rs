@@ -180,13 +180,16 @@ impl<F: FnOnce()> Spawned<F> {
     }
 }
 
+/// What a panic said.
+struct Message(String);
+
 /// A closure, then its outcome: each lies at the beginning.
 #[repr(C)]
 union Body<F, R> {
     closure: ManuallyDrop<F>,
     value: ManuallyDrop<R>,
-    /// A box, so that it doesn't make the body of a small task larger.
-    message: ManuallyDrop<Box<String>>,
+    /// Boxed, so that it doesn't make the body of a small task larger.
+    message: ManuallyDrop<Box<Message>>,
 }
 
 /// A task with a handle: both share the block.
@@ -260,7 +263,9 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         let closure = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<F>>().read()) };
         let (outcome, next) = match guarded(closure) {
             Ok(value) => (Outcome::Value, Body { value: ManuallyDrop::new(value) }),
-            Err(payload) => (Outcome::Panicked, Body { message: ManuallyDrop::new(Box::new(message(payload))) }),
+            Err(payload) => {
+                (Outcome::Panicked, Body { message: ManuallyDrop::new(Box::new(Message(message(payload)))) })
+            }
         };
         // SAFETY: the closure was moved out, and nobody looks before `finish`.
         unsafe { body.write(next) };
@@ -316,8 +321,8 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
             Some(Outcome::Value) => Ok(unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<R>>().read()) }),
             Some(Outcome::Panicked) => {
                 // SAFETY: a message is in its place, and moved out once.
-                let message = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<Box<String>>>().read()) };
-                Err(TaskError::Panicked { message: *message })
+                let message = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<Box<Message>>>().read()) };
+                Err(TaskError::Panicked { message: message.0 })
             }
             Some(Outcome::Cancelled) | None => Err(TaskError::Cancelled),
         };
@@ -341,7 +346,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
             }
             Some(Outcome::Panicked) => {
                 // SAFETY: a message is in its place, and nobody took it.
-                drop(ManuallyDrop::into_inner(unsafe { body.cast::<ManuallyDrop<Box<String>>>().read() }));
+                drop(ManuallyDrop::into_inner(unsafe { body.cast::<ManuallyDrop<Box<Message>>>().read() }));
             }
             Some(Outcome::Cancelled) | None => {}
         }

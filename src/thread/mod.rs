@@ -14,7 +14,7 @@ mod crew;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lends frames of one stack to other threads")]
 mod fork_join;
-#[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "links tasks that lie elsewhere"))]
+#[expect(unsafe_code, reason = "links tasks that lie elsewhere")]
 mod group;
 #[cfg(not(millpond_loom))]
 mod imap;
@@ -28,18 +28,19 @@ mod map;
 #[expect(unsafe_code, reason = "takes and gives raw blocks")]
 mod memory;
 #[cfg(all(test, millpond_loom))]
+#[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "submits what borrows and waits for it")]
 mod pool;
-#[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "holds raw pointers in segments"))]
+#[expect(unsafe_code, reason = "holds raw pointers in segments")]
 mod queue;
 #[cfg_attr(millpond_loom, allow(dead_code, reason = "modelled as far as it is used"))]
 mod room;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "keeps tasks' borrows alive")]
 mod scope;
-#[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "links segments by raw pointers"))]
+#[expect(unsafe_code, reason = "links segments by raw pointers")]
 mod segments;
 #[cfg(not(millpond_loom))]
 mod shared;
