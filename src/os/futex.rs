@@ -116,13 +116,15 @@ mod modelled {
         }
 
         pub(crate) fn wake_one(&self) {
-            drop(self.gate.lock().unwrap());
+            let guard = self.gate.lock().unwrap();
             self.bell.notify_one();
+            drop(guard);
         }
 
         pub(crate) fn wake_all(&self) {
-            drop(self.gate.lock().unwrap());
+            let guard = self.gate.lock().unwrap();
             self.bell.notify_all();
+            drop(guard);
         }
     }
 

@@ -19,6 +19,7 @@ fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
     if builder.preemption_bound.is_none() {
         builder.preemption_bound = Some(2);
     }
+    builder.max_branches = 10_000;
     let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = std::sync::Arc::clone(&orders);
     builder.check(move || {
@@ -146,8 +147,9 @@ impl Mill {
             } else if self.is_closed() && self.queue.is_closed() && self.queue.is_empty() {
                 let _ = self.sleep.found();
                 return;
-            } else {
-                self.sleep.sleep(me, || !self.queue.is_empty() || self.is_closed());
+            } else if !self.sleep.sleep(me, || !self.queue.is_empty() || self.is_closed()) {
+                // The pool is about to close.
+                thread::yield_now();
             }
         }
     }

@@ -104,7 +104,7 @@ impl Sleep {
         // Relaxed: in the order of this word's changes; whoever sleeps or wakes holds the lock.
         self.counts.fetch_sub(ASLEEP - SEARCHING, Ordering::Relaxed);
         // Release: the woken worker sees what its waker did; pairs with the Acquire in `sleep`.
-        self.beds[worker].0.store(AWAKE, Ordering::Release);
+        self.beds[worker].0.swap(AWAKE, Ordering::Release);
         drop(sleepers);
         self.wakes.fetch_add(1, Ordering::Relaxed);
         self.beds[worker].0.wake_one();
@@ -115,7 +115,7 @@ impl Sleep {
         let mut sleepers = self.sleepers.lock();
         while let Some(worker) = sleepers.pop() {
             self.counts.fetch_sub(ASLEEP - SEARCHING, Ordering::Relaxed);
-            self.beds[worker].0.store(AWAKE, Ordering::Release);
+            self.beds[worker].0.swap(AWAKE, Ordering::Release);
             self.beds[worker].0.wake_one();
         }
     }
