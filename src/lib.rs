@@ -23,12 +23,15 @@ mod heap;
 #[cfg(not(millpond_loom))]
 mod pool;
 
+#[cfg(feature = "thread")]
+mod task;
+
+#[cfg(feature = "thread")]
+pub mod thread;
+
 #[cfg(all(not(millpond_loom), any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly")))]
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod allocator;
-
-#[cfg(all(not(millpond_loom), feature = "thread"))]
-pub mod thread;
 
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]
@@ -40,3 +43,5 @@ pub use pool::{
     Block, BlockPool, BlockPoolBuilder, Created, OwnedBlock, OwnedPoolBox, Pool, PoolArc, PoolBox, PoolBuilder,
     PoolStats, Recycled, Recycler, RecyclerBuilder, RecyclerError, TryAllocError,
 };
+#[cfg(all(feature = "thread", not(millpond_loom)))]
+pub use task::{Dispatch, PoolError, TaskError, TaskHandle, WhenFull};

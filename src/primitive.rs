@@ -5,7 +5,11 @@
 
 #[cfg(not(millpond_loom))]
 mod imp {
+    #[cfg(feature = "thread")]
+    pub(crate) use core::cell::UnsafeCell;
     pub(crate) use core::hint::spin_loop;
+    #[cfg(feature = "thread")]
+    pub(crate) use core::sync::atomic::fence;
     pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 

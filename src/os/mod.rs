@@ -5,6 +5,9 @@
 
 #[cfg(all(test, not(millpond_loom)))]
 pub(crate) mod fake;
+#[cfg(feature = "thread")]
+#[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "system calls"))]
+mod futex;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "system calls")]
 mod linux;
@@ -12,12 +15,17 @@ mod linux;
 mod lock;
 #[cfg(not(millpond_loom))]
 mod once;
+#[cfg(all(feature = "thread", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+mod thread;
 #[cfg(not(millpond_loom))]
 mod ticker;
 #[cfg_attr(millpond_loom, expect(unsafe_code, reason = "cells that loom watches"))]
 #[cfg(any(not(millpond_loom), test))]
 mod word;
 
+#[cfg(feature = "thread")]
+pub(crate) use futex::Futex;
 #[cfg(all(debug_assertions, not(millpond_loom)))]
 pub(crate) use linux::fatal;
 #[cfg(not(millpond_loom))]
@@ -28,5 +36,7 @@ pub(crate) use linux::{
 pub(crate) use lock::{Lock, LockGuard};
 #[cfg(not(millpond_loom))]
 pub(crate) use once::Once;
+#[cfg(all(feature = "thread", not(millpond_loom)))]
+pub(crate) use thread::{has_core, set_affinity, set_nice};
 #[cfg(not(millpond_loom))]
 pub(crate) use ticker::Ticker;

@@ -1,5 +1,69 @@
-//! Threads: named, joined with their value, panics as errors.
+//! Threads, named and joined with their value, and [`ThreadPool`].
+//!
+//! How tasks wait, are found and are waited for, what was measured, and which dispatch to choose: `README.md` beside this
+//! file.
 
+#[cfg(not(millpond_loom))]
+mod builder;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "owns a closure in a block")]
+mod callback;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "counts pointers to a group")]
+mod crew;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lends frames of one stack to other threads")]
+mod fork_join;
+#[expect(unsafe_code, reason = "links tasks that lie elsewhere")]
+mod group;
+#[cfg(not(millpond_loom))]
+mod imap;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "moves closures and results through blocks")]
+mod job;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "moves items and results between threads")]
+mod map;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "takes and gives raw blocks")]
+mod memory;
+#[cfg(all(test, millpond_loom))]
+#[expect(unsafe_code, reason = "looks into cells that loom watches")]
+mod models;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "submits what borrows and waits for it")]
+mod pool;
+#[expect(unsafe_code, reason = "holds raw pointers in segments")]
+mod queue;
+#[cfg_attr(millpond_loom, allow(dead_code, reason = "modelled as far as it is used"))]
+mod room;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "keeps tasks' borrows alive")]
+mod scope;
+#[expect(unsafe_code, reason = "links segments by raw pointers")]
+mod segments;
+#[cfg(not(millpond_loom))]
+mod shared;
+#[cfg(not(millpond_loom))]
 mod single;
+mod sleep;
+#[cfg(not(millpond_loom))]
+mod stats;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "finds its worker by a thread-local pointer")]
+mod worker;
 
+#[cfg(not(millpond_loom))]
+pub use builder::ThreadPoolBuilder;
+#[cfg(not(millpond_loom))]
+pub use imap::{Imap, ImapUnordered};
+#[cfg(not(millpond_loom))]
+pub use map::MapOptions;
+#[cfg(not(millpond_loom))]
+pub use pool::ThreadPool;
+#[cfg(not(millpond_loom))]
+pub use scope::Scope;
+#[cfg(not(millpond_loom))]
 pub use single::{Current, Thread, ThreadBuilder, ThreadError, ThreadId, current, current_name};
+#[cfg(not(millpond_loom))]
+pub use stats::{Progress, WorkerStats};

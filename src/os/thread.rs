@@ -1,0 +1,44 @@
+//! What a thread asks of the system for itself: its priority, and the cores that it may run on.
+
+use std::io;
+
+/// The number of cores that a set has room for.
+const MOST_CORES: usize = libc::CPU_SETSIZE as usize;
+
+/// The cores that this thread may run on now.
+fn allowed() -> io::Result<libc::cpu_set_t> {
+    // SAFETY: a set is plain bits; no bits are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel writes at most the size it is told.
+    let done = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if done == 0 { Ok(set) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether this thread may run on a core; true too if the system doesn't say.
+pub(crate) fn has_core(core: usize) -> bool {
+    core < MOST_CORES
+        && allowed().map_or(true, |set| {
+            // SAFETY: the number is below the set's size.
+            unsafe { libc::CPU_ISSET(core, &set) }
+        })
+}
+
+/// Lets this thread run on these cores only.
+pub(crate) fn set_affinity(cores: &[usize]) -> io::Result<()> {
+    // SAFETY: as in `allowed`.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    for &core in cores.iter().filter(|core| **core < MOST_CORES) {
+        // SAFETY: the number is below the set's size.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
+    // SAFETY: the kernel reads the set.
+    let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets this thread's nice value (Linux gives each thread its own).
+pub(crate) fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: changes a number of the calling thread; 0 is "the caller".
+    let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,281 @@
+//! Results one by one: in the items' order, or as they come. Items are taken as results are asked for.
+
+use core::fmt;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::ThreadPool;
+use super::map::MapOptions;
+use crate::os::{Futex, Lock};
+use crate::primitive::Ordering;
+use crate::task::{PoolError, TaskError, TaskHandle};
+
+/// Pieces under way for each worker: one runs, the others wait for it.
+const AHEAD: usize = 4;
+
+/// The results of one piece, and the panic that ended it early.
+type Piece<R> = (Vec<R>, Option<TaskError>);
+
+/// The function on one piece. What `f` panics with ends the piece: later items of it are dropped.
+fn piece<T, R>(items: Vec<T>, f: &impl Fn(T) -> R) -> Piece<R> {
+    let mut results = Vec::with_capacity(items.len());
+    let outcome = super::job::guarded(|| items.into_iter().for_each(|item| results.push(f(item))));
+    let error = outcome.err().map(|payload| TaskError::Panicked { message: super::job::message(payload) });
+    (results, error)
+}
+
+/// Takes the next piece of the items; `None` at their end.
+fn next_piece<I: Iterator>(items: &mut I, size: usize) -> Option<Vec<I::Item>> {
+    let piece: Vec<_> = items.by_ref().take(size).collect();
+    (!piece.is_empty()).then_some(piece)
+}
+
+/// What [`ThreadPool::imap`](super::ThreadPool::imap) returns: the results, in the items' order.
+///
+/// Each is a `Result`: an item whose function panicked gives an error in its place, and the next ones go on (with
+/// pieces of more than one item, those behind it in its piece are missing). Dropping it cancels what has not started.
+#[must_use = "an iterator is lazy: items are submitted as results are asked for"]
+pub struct Imap<'pool, I: Iterator, F, R> {
+    pool: &'pool ThreadPool,
+    items: core::iter::Fuse<I>,
+    f: Arc<F>,
+    size: usize,
+    most: usize,
+    under_way: VecDeque<TaskHandle<Piece<R>>>,
+    ready: std::vec::IntoIter<R>,
+    error: Option<TaskError>,
+    refused: Option<PoolError>,
+}
+
+impl<'pool, I, F, R> Imap<'pool, I, F, R>
+where
+    I: Iterator<Item: Send + 'static>,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    pub(super) fn new(pool: &'pool ThreadPool, options: MapOptions, items: I, f: F) -> Result<Self, PoolError> {
+        let mut new = Self {
+            pool,
+            items: items.fuse(),
+            f: Arc::new(f),
+            size: options.pick_lazily(),
+            most: (pool.workers() * AHEAD).min(pool.bound()),
+            under_way: VecDeque::new(),
+            ready: Vec::new().into_iter(),
+            error: None,
+            refused: None,
+        };
+        new.submit()?;
+        Ok(new)
+    }
+
+    /// Keeps enough pieces under way.
+    fn submit(&mut self) -> Result<(), PoolError> {
+        while self.refused.is_none() && self.under_way.len() < self.most {
+            let Some(items) = next_piece(&mut self.items, self.size) else { break };
+            let f = Arc::clone(&self.f);
+            self.under_way.push_back(self.pool.apply_async(move || piece(items, &*f))?);
+        }
+        Ok(())
+    }
+}
+
+impl<I, F, R> Iterator for Imap<'_, I, F, R>
+where
+    I: Iterator<Item: Send + 'static>,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    type Item = Result<R, TaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(result) = self.ready.next() {
+                return Some(Ok(result));
+            }
+            if let Some(error) = self.error.take() {
+                return Some(Err(error));
+            }
+            if let Err(error) = self.submit() {
+                self.refused = Some(error);
+            }
+            let Some(handle) = self.under_way.pop_front() else {
+                // What was accepted comes first; then the reason why there is no more, once.
+                let refused = self.refused.clone().filter(|_| self.most > 0)?;
+                self.most = 0;
+                return Some(Err(refused.into()));
+            };
+            match handle.join() {
+                Ok((results, error)) => {
+                    self.ready = results.into_iter();
+                    self.error = error;
+                }
+                Err(error) => self.error = Some(error),
+            }
+        }
+    }
+}
+
+impl<I: Iterator, F, R> Drop for Imap<'_, I, F, R> {
+    fn drop(&mut self) {
+        for handle in &self.under_way {
+            handle.cancel();
+        }
+    }
+}
+
+impl<I: Iterator, F, R> fmt::Debug for Imap<'_, I, F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imap").field("under_way", &self.under_way.len()).finish_non_exhaustive()
+    }
+}
+
+/// Where pieces are put down as they end.
+struct Basket<R> {
+    pieces: Lock<VecDeque<Piece<R>>>,
+    /// How many pieces were ever put down: the consumer sleeps on it.
+    count: Futex,
+}
+
+/// Puts down an error if the piece's task is dropped without having run: the pool was terminated.
+struct Promise<R: Send>(Option<Arc<Basket<R>>>);
+
+impl<R: Send> Promise<R> {
+    fn keep(mut self, piece: Piece<R>) {
+        if let Some(basket) = self.0.take() {
+            basket.put(piece);
+        }
+    }
+}
+
+impl<R: Send> Drop for Promise<R> {
+    fn drop(&mut self) {
+        if let Some(basket) = self.0.take() {
+            basket.put((Vec::new(), Some(TaskError::Cancelled)));
+        }
+    }
+}
+
+impl<R> Basket<R> {
+    fn put(&self, piece: Piece<R>) {
+        self.pieces.lock().push_back(piece);
+        // Release: pairs with the Acquire in `take`.
+        self.count.fetch_add(1, Ordering::Release);
+        self.count.wake_one();
+    }
+
+    fn take(&self) -> Piece<R> {
+        loop {
+            // Acquire: pairs with the Release in `put`.
+            let seen = self.count.load(Ordering::Acquire);
+            if let Some(piece) = self.pieces.lock().pop_front() {
+                return piece;
+            }
+            self.count.wait(seen);
+        }
+    }
+}
+
+/// What [`ThreadPool::imap_unordered`](super::ThreadPool::imap_unordered) returns: the results, as they come.
+///
+/// Each is a `Result`, as for [`Imap`]. Dropping it leaves what is under way to run, and drops its results.
+#[must_use = "an iterator is lazy: items are submitted as results are asked for"]
+pub struct ImapUnordered<'pool, I: Iterator, F, R> {
+    pool: &'pool ThreadPool,
+    items: core::iter::Fuse<I>,
+    f: Arc<F>,
+    size: usize,
+    most: usize,
+    under_way: usize,
+    /// The tasks, if this thread is a worker of the pool: it helps instead of sleeping.
+    own: VecDeque<TaskHandle<()>>,
+    basket: Arc<Basket<R>>,
+    ready: std::vec::IntoIter<R>,
+    error: Option<TaskError>,
+    refused: Option<PoolError>,
+}
+
+impl<'pool, I, F, R> ImapUnordered<'pool, I, F, R>
+where
+    I: Iterator<Item: Send + 'static>,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    pub(super) fn new(pool: &'pool ThreadPool, options: MapOptions, items: I, f: F) -> Result<Self, PoolError> {
+        let mut new = Self {
+            pool,
+            items: items.fuse(),
+            f: Arc::new(f),
+            size: options.pick_lazily(),
+            most: (pool.workers() * AHEAD).min(pool.bound()),
+            under_way: 0,
+            own: VecDeque::new(),
+            basket: Arc::new(Basket { pieces: Lock::new(VecDeque::new()), count: Futex::new(0) }),
+            ready: Vec::new().into_iter(),
+            error: None,
+            refused: None,
+        };
+        new.submit()?;
+        Ok(new)
+    }
+
+    fn submit(&mut self) -> Result<(), PoolError> {
+        while self.refused.is_none() && self.under_way < self.most {
+            let Some(items) = next_piece(&mut self.items, self.size) else { break };
+            let f = Arc::clone(&self.f);
+            let promise = Promise(Some(Arc::clone(&self.basket)));
+            self.under_way += 1;
+            // A refused task is dropped, and its promise put down as cancelled: it counts as under way.
+            let task = move || promise.keep(piece(items, &*f));
+            if self.pool.is_own_worker() {
+                self.own.push_back(self.pool.apply_async(task)?);
+            } else {
+                self.pool.spawn(task)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<I, F, R> Iterator for ImapUnordered<'_, I, F, R>
+where
+    I: Iterator<Item: Send + 'static>,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    type Item = Result<R, TaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(result) = self.ready.next() {
+                return Some(Ok(result));
+            }
+            if let Some(error) = self.error.take() {
+                return Some(Err(error));
+            }
+            if let Err(error) = self.submit() {
+                self.refused = Some(error);
+            }
+            if self.under_way == 0 {
+                return None;
+            }
+            if let Some(oldest) = self.own.pop_front() {
+                // Its piece is in the basket then; a task that never ran has put down that it was cancelled.
+                let _ = oldest.join();
+            }
+            let (results, error) = self.basket.take();
+            self.under_way -= 1;
+            self.ready = results.into_iter();
+            self.error = match (error, &self.refused) {
+                (Some(TaskError::Cancelled), Some(refused)) => Some(refused.clone().into()),
+                (error, _) => error,
+            };
+        }
+    }
+}
+
+impl<I: Iterator, F, R> fmt::Debug for ImapUnordered<'_, I, F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImapUnordered").field("under_way", &self.under_way).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,449 @@
+//! What lies in a queue: a pointer to a job. A job begins with a pointer to a function that knows the rest.
+//!
+//! Three kinds: [`Spawned`], a closure and no more; [`Task`], a closure, then its outcome, with a handle; and what
+//! lies on the stack of somebody who waits for it ([`StackTask`]). Tickets of a group are a fourth (`group.rs`).
+
+use core::any::Any;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::memory;
+use super::worker;
+use crate::os::Futex;
+use crate::primitive::{Ordering, UnsafeCell};
+pub(super) use crate::task::Ran;
+use crate::task::{Core, HandleTable, Outcome, TaskError, TaskHandle, Wanted};
+
+/// The first word of everything that can be queued.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Job {
+    table: &'static JobTable,
+}
+
+/// What can be done with a job: once, and then the queue's pointer to it is gone.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct JobTable {
+    pub(super) run: unsafe fn(NonNull<Job>, Wanted) -> Ran,
+}
+
+impl Job {
+    pub(super) const fn new(table: &'static JobTable) -> Self {
+        Self { table }
+    }
+}
+
+/// A queue's pointer to a job. Whoever holds it runs it or discards it, or the job is leaked.
+#[derive(Debug)]
+#[must_use = "a job that is forgotten never ends"]
+#[repr(transparent)]
+pub(super) struct Entry(NonNull<Job>);
+
+// SAFETY: what can be queued was `Send` when the job was made.
+unsafe impl Send for Entry {}
+
+impl Entry {
+    /// # Safety
+    /// The job is live until it is run or discarded through this entry, which is the only one for it (a group has as many
+    /// as it counts), and what it runs may run on another thread.
+    #[inline]
+    pub(super) unsafe fn new(job: NonNull<Job>) -> Self {
+        Self(job)
+    }
+
+    /// The pointer, for a queue: once it is in, the entry is forgotten (it has nothing to drop).
+    #[inline]
+    pub(super) fn as_raw(&self) -> NonNull<Job> {
+        self.0
+    }
+
+    /// What a queue of jobs held: it was put there by `as_raw`, and comes out once (Q1).
+    #[inline]
+    pub(super) fn from_queue(raw: NonNull<Job>) -> Self {
+        Self(raw)
+    }
+
+    /// Runs the job, or discards it. Never unwinds.
+    #[inline]
+    pub(super) fn run(self, wanted: Wanted) -> Ran {
+        // SAFETY: live, as `new` demands.
+        let run = unsafe { self.0.as_ref() }.table.run;
+        // SAFETY: the entry is used up here.
+        unsafe { run(self.0, wanted) }
+    }
+
+    /// Has the processor fetch the job.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(self.0.as_ptr());
+    }
+}
+
+#[inline(always)]
+pub(super) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; any address will do.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Runs somebody's closure. What it panics with is handed back.
+#[inline]
+pub(super) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(f))
+}
+
+/// Drops what may panic while it is dropped. True: it did.
+pub(super) fn drop_quietly<T>(value: T) -> bool {
+    let panicked = guarded(move || drop(value));
+    match panicked {
+        Ok(()) => false,
+        Err(payload) => {
+            forget_payload(payload);
+            true
+        }
+    }
+}
+
+/// A panic's payload may panic too when it is dropped; then that one is leaked.
+pub(super) fn forget_payload(payload: Box<dyn Any + Send>) {
+    if let Err(again) = guarded(move || drop(payload)) {
+        core::mem::forget(again);
+    }
+}
+
+/// What a panic said.
+pub(super) fn message(payload: Box<dyn Any + Send>) -> String {
+    let text = if let Some(text) = payload.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic that said nothing".to_owned()
+    };
+    forget_payload(payload);
+    text
+}
+
+/// A closure in a block, without a handle.
+#[repr(C)]
+pub(super) struct Spawned<F> {
+    job: Job,
+    closure: ManuallyDrop<F>,
+}
+
+impl<F: FnOnce()> Spawned<F> {
+    const TABLE: JobTable = JobTable { run: Self::run };
+
+    /// An entry for the closure, which goes back to the caller if there is no memory.
+    ///
+    /// # Safety
+    /// The entry is run or discarded while all that the closure borrows lives, and the closure may run on another thread.
+    #[inline]
+    pub(super) unsafe fn entry(closure: F) -> Result<Entry, F> {
+        let Some(place) = memory::take::<Self>() else { return Err(closure) };
+        // SAFETY: room for a `Self`, just taken.
+        unsafe { place.write(Self { job: Job::new(&Self::TABLE), closure: ManuallyDrop::new(closure) }) };
+        // SAFETY: live until it is run; the rest is the caller's duty.
+        Ok(unsafe { Entry::new(place.cast()) })
+    }
+
+    /// # Safety
+    /// `job` begins a `Self` made by `entry`; it is used up.
+    unsafe fn run(job: NonNull<Job>, wanted: Wanted) -> Ran {
+        let place = job.cast::<Self>();
+        // SAFETY: the caller's duty: live.
+        let at = unsafe { &raw mut (*place.as_ptr()).closure };
+        // SAFETY: the closure is moved out here, once.
+        let closure = unsafe { ManuallyDrop::into_inner(at.read()) };
+        // The block first: what the closure submits finds it warm.
+        // SAFETY: made by `entry`; nobody uses it any more.
+        unsafe { memory::give(place) };
+        match wanted {
+            Wanted::Run => match guarded(closure) {
+                Ok(()) => Ran::Task,
+                Err(payload) => {
+                    forget_payload(payload);
+                    Ran::Panicked
+                }
+            },
+            Wanted::Discard | Wanted::Refuse => {
+                drop_quietly(closure);
+                Ran::Cancelled
+            }
+        }
+    }
+}
+
+/// What a panic said.
+struct Message(String);
+
+/// A closure, then its outcome: each lies at the beginning.
+#[repr(C)]
+union Body<F, R> {
+    closure: ManuallyDrop<F>,
+    value: ManuallyDrop<R>,
+    /// Boxed, so that it doesn't make the body of a small task larger.
+    message: ManuallyDrop<Box<Message>>,
+}
+
+/// A task with a handle: both share the block.
+#[repr(C)]
+pub(super) struct Task<F, R> {
+    core: Core,
+    body: UnsafeCell<Body<F, R>>,
+}
+
+impl<F: FnOnce() -> R, R> Task<F, R> {
+    const TABLE: HandleTable =
+        HandleTable { queue: Self::run, take: Self::take, help: Self::help, cancel: Self::cancel, free: Self::free };
+
+    /// An entry and a handle for the closure; the closure goes back to the caller if there is no memory.
+    ///
+    /// # Safety
+    /// The closure and its result may be used, and dropped, on other threads, and borrow nothing that ends.
+    #[inline]
+    pub(super) unsafe fn entry(closure: F, owner: u32) -> Result<(Entry, TaskHandle<R>), F> {
+        let Some(place) = memory::take::<Self>() else { return Err(closure) };
+        let body = UnsafeCell::new(Body { closure: ManuallyDrop::new(closure) });
+        // SAFETY: room for a `Self`, just taken.
+        unsafe { place.write(Self { core: Core::new(&Self::TABLE, owner), body }) };
+        // SAFETY: a core's first word is a pointer to a table whose first word is a function of this shape; live until it
+        // is run.
+        let entry = unsafe { Entry::new(place.cast()) };
+        // SAFETY: a new core with a handle; `take` writes a `Result<R, _>`.
+        let handle = unsafe { TaskHandle::from_core(place.cast()) };
+        Ok((entry, handle))
+    }
+
+    /// # Safety
+    /// `core` begins a live `Self`.
+    unsafe fn body(core: NonNull<Core>) -> *mut Body<F, R> {
+        // SAFETY: the caller's duty.
+        unsafe { (*core.cast::<Self>().as_ptr()).body.get() }
+    }
+
+    /// What a queue does with the task.
+    ///
+    /// # Safety
+    /// `core` begins a live `Self`, and the queue's pointer is given up.
+    unsafe fn run(core: NonNull<Core>, wanted: Wanted) -> Ran {
+        // SAFETY: the caller's duty.
+        let state = &unsafe { core.as_ref() }.state;
+        if !state.start() {
+            let cancelled = state.is_cancelled();
+            if state.drop_queue() {
+                // SAFETY: nobody else has a pointer.
+                unsafe { Self::free(core) }
+            }
+            return if cancelled { Ran::Cancelled } else { Ran::Helped };
+        }
+        match wanted {
+            // SAFETY: claimed just now.
+            Wanted::Run => unsafe { Self::execute(core, true) },
+            Wanted::Discard | Wanted::Refuse => {
+                // SAFETY: as above.
+                unsafe { Self::discard(core, true) };
+                Ran::Cancelled
+            }
+        }
+    }
+
+    /// # Safety
+    /// `core` begins a live `Self` that the caller claimed; with `release` the queue's pointer is given up.
+    unsafe fn execute(core: NonNull<Core>, release: bool) -> Ran {
+        // SAFETY: the caller's duty.
+        let body = unsafe { Self::body(core) };
+        // SAFETY: claimed, so the closure is there, and ours.
+        let closure = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<F>>().read()) };
+        let (outcome, next) = match guarded(closure) {
+            Ok(value) => (Outcome::Value, Body { value: ManuallyDrop::new(value) }),
+            Err(payload) => {
+                (Outcome::Panicked, Body { message: ManuallyDrop::new(Box::new(Message(message(payload)))) })
+            }
+        };
+        // SAFETY: the closure was moved out, and nobody looks before `finish`.
+        unsafe { body.write(next) };
+        // SAFETY: claimed, the outcome is in its place.
+        unsafe { Core::finish(core, outcome, release) };
+        if outcome == Outcome::Panicked { Ran::Panicked } else { Ran::Task }
+    }
+
+    /// # Safety
+    /// As for `execute`.
+    unsafe fn discard(core: NonNull<Core>, release: bool) {
+        // SAFETY: the caller's duty.
+        let body = unsafe { Self::body(core) };
+        // SAFETY: claimed, so the closure is there, and ours.
+        let closure = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<F>>().read()) };
+        drop_quietly(closure);
+        // SAFETY: claimed; this outcome has nothing in its place.
+        unsafe { Core::finish(core, Outcome::Cancelled, release) };
+    }
+
+    /// # Safety
+    /// `core` begins a live `Self` whose handle is the caller's.
+    unsafe fn help(core: NonNull<Core>) {
+        // SAFETY: the caller's duty.
+        let shared = unsafe { core.as_ref() };
+        if worker::is_of(shared.owner) && shared.state.start() {
+            // SAFETY: claimed. The queue's pointer stays.
+            let ran = super::fork_join::apart(|| unsafe { Self::execute(core, false) });
+            worker::note(ran);
+        }
+    }
+
+    /// # Safety
+    /// `core` begins a live `Self` whose handle is the caller's.
+    unsafe fn cancel(core: NonNull<Core>) -> bool {
+        // SAFETY: the caller's duty.
+        if !unsafe { core.as_ref() }.state.start_cancelling() {
+            return false;
+        }
+        // SAFETY: claimed. The queue's pointer stays.
+        unsafe { Self::discard(core, false) };
+        true
+    }
+
+    /// # Safety
+    /// `core` begins a live `Self`, done, whose outcome is the caller's; `out` has room for a `Result<R, TaskError>`.
+    unsafe fn take(core: NonNull<Core>, out: NonNull<()>) {
+        // SAFETY: the caller's duty.
+        let body = unsafe { Self::body(core) };
+        // SAFETY: as above.
+        let result = match unsafe { core.as_ref() }.state.outcome() {
+            // SAFETY: a value is in its place, and moved out once (T4).
+            Some(Outcome::Value) => Ok(unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<R>>().read()) }),
+            Some(Outcome::Panicked) => {
+                // SAFETY: a message is in its place, and moved out once.
+                let message = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<Box<Message>>>().read()) };
+                Err(TaskError::Panicked { message: message.0 })
+            }
+            Some(Outcome::Cancelled) | None => Err(TaskError::Cancelled),
+        };
+        // SAFETY: room for it, says the caller.
+        unsafe { out.cast::<Result<R, TaskError>>().write(result) };
+    }
+
+    /// # Safety
+    /// `core` begins a `Self` that nobody else has a pointer to.
+    unsafe fn free(core: NonNull<Core>) {
+        // SAFETY: the caller's duty.
+        let body = unsafe { Self::body(core) };
+        // SAFETY: as above.
+        match unsafe { core.as_ref() }.state.untaken() {
+            Some(Outcome::Value) => {
+                // SAFETY: a value is in its place, and nobody took it.
+                let value = unsafe { ManuallyDrop::into_inner(body.cast::<ManuallyDrop<R>>().read()) };
+                if core::mem::needs_drop::<R>() {
+                    drop_quietly(value);
+                }
+            }
+            Some(Outcome::Panicked) => {
+                // SAFETY: a message is in its place, and nobody took it.
+                drop(ManuallyDrop::into_inner(unsafe { body.cast::<ManuallyDrop<Box<Message>>>().read() }));
+            }
+            Some(Outcome::Cancelled) | None => {}
+        }
+        // SAFETY: made by `entry`; nobody uses it any more.
+        unsafe { memory::give(core.cast::<Self>()) };
+    }
+}
+
+/// A task on the stack of a thread that waits for it.
+#[repr(C)]
+pub(super) struct StackTask<F, R> {
+    job: Job,
+    /// 0, or `SLEPT`, then `DONE`.
+    word: Futex,
+    stage: UnsafeCell<Stage<F, R>>,
+}
+
+enum Stage<F, R> {
+    Queued(F),
+    Started,
+    Value(R),
+    Panicked(String),
+    Discarded,
+}
+
+const SLEPT: u32 = 1;
+const DONE: u32 = 2;
+
+impl<F: FnOnce() -> R, R> StackTask<F, R> {
+    const TABLE: JobTable = JobTable { run: Self::run };
+
+    pub(super) fn new(closure: F) -> Self {
+        let stage = UnsafeCell::new(Stage::Queued(closure));
+        Self { job: Job::new(&Self::TABLE), word: Futex::new(0), stage }
+    }
+
+    /// Its entry.
+    ///
+    /// # Safety
+    /// The task stays where it is until `wait` has returned, or the entry never got into a queue; one entry is made. The
+    /// closure and its result may be used on other threads.
+    pub(super) unsafe fn entry(&self) -> Entry {
+        // The whole task's address, not the first field's alone.
+        // SAFETY: the caller's duty.
+        unsafe { Entry::new(NonNull::from(self).cast()) }
+    }
+
+    /// Sleeps until the task was run or discarded.
+    pub(super) fn wait(&self) {
+        // Acquire: pairs with the Release in `run`: the outcome is seen.
+        while self.word.load(Ordering::Acquire) != DONE {
+            let seen = self.word.compare_exchange(0, SLEPT, Ordering::Relaxed, Ordering::Relaxed);
+            if seen != Err(DONE) {
+                self.word.wait(SLEPT);
+            }
+        }
+    }
+
+    /// The outcome, after `wait`.
+    pub(super) fn into_result(self) -> Result<R, TaskError> {
+        match self.stage.into_inner() {
+            Stage::Value(value) => Ok(value),
+            Stage::Panicked(message) => Err(TaskError::Panicked { message }),
+            Stage::Queued(_) | Stage::Started | Stage::Discarded => Err(TaskError::Cancelled),
+        }
+    }
+
+    /// # Safety
+    /// `job` begins a `Self` whose owner waits.
+    unsafe fn run(job: NonNull<Job>, wanted: Wanted) -> Ran {
+        let place = job.cast::<Self>();
+        // SAFETY: the caller's duty: live until DONE.
+        let this = unsafe { place.as_ref() };
+        let word = &raw const this.word;
+        // SAFETY: the one entry is used up here, and the owner looks after DONE.
+        let stage = unsafe { &mut *this.stage.get() };
+        let mut ran = Ran::Task;
+        if let Stage::Queued(closure) = core::mem::replace(stage, Stage::Started) {
+            *stage = match wanted {
+                Wanted::Run => match guarded(closure) {
+                    Ok(value) => Stage::Value(value),
+                    Err(payload) => {
+                        ran = Ran::Panicked;
+                        Stage::Panicked(message(payload))
+                    }
+                },
+                Wanted::Discard | Wanted::Refuse => {
+                    drop_quietly(closure);
+                    ran = Ran::Cancelled;
+                    Stage::Discarded
+                }
+            };
+        }
+        // Release: pairs with the Acquire in `wait`. From here on the task may be gone.
+        if this.word.swap(DONE, Ordering::Release) == SLEPT {
+            Futex::wake_all_at(word);
+        }
+        ran
+    }
+}

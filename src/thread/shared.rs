@@ -1,0 +1,363 @@
+//! What the handle of a pool and its workers share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_deque::{Steal, Stealer};
+
+use super::job::{Entry, Job};
+use super::queue::{Queue, Refusal};
+use super::room::Room;
+use super::sleep::Sleep;
+use super::stats::{Progress, Tally, WorkerStats};
+use super::worker;
+use crate::os::Futex;
+use crate::primitive::{AtomicUsize, Ordering, fence, spin_loop};
+use crate::task::{Dispatch, PoolError, Wanted, WhenFull};
+
+/// Puts an entry into a queue, or gives it back.
+#[inline]
+fn push(queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
+    queue.push(entry.as_raw()).map_err(|refusal| (refusal, entry))?;
+    Ok(())
+}
+
+/// A hook: called in a worker, with its number.
+pub(super) type Hook = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// What all workers of a pool have in common.
+#[derive(Clone, Default)]
+pub(super) struct Attributes {
+    pub(super) nice: Option<i32>,
+    pub(super) cores: Option<Vec<usize>>,
+    pub(super) on_start: Option<Hook>,
+    pub(super) on_exit: Option<Hook>,
+}
+
+impl core::fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Attributes")
+            .field("nice", &self.nice)
+            .field("cores", &self.cores)
+            .field("on_start", &self.on_start.is_some())
+            .field("on_exit", &self.on_exit.is_some())
+            .finish()
+    }
+}
+
+const OPEN: usize = 0;
+const CLOSED: usize = 1;
+const HALTED: usize = 2;
+
+/// A pool.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: u32,
+    pub(super) name: Option<String>,
+    pub(super) dispatch: Dispatch,
+    pub(super) when_full: WhenFull,
+    pub(super) bound: usize,
+    pub(super) attributes: Attributes,
+    /// One, or under round robin and random one for each worker.
+    queues: Vec<Queue<Job>>,
+    stealers: Vec<Stealer<Entry>>,
+    pub(super) sleep: Sleep,
+    room: Room,
+    pub(super) tallies: Vec<Tally>,
+    /// What others than workers ran, under their own lock-free sums.
+    pub(super) outside: Tally,
+    turn: AtomicUsize,
+    state: AtomicUsize,
+    /// Workers that have not ended.
+    alive: Futex,
+}
+
+/// What a pool is made of.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) workers: usize,
+    pub(super) name: Option<String>,
+    pub(super) dispatch: Dispatch,
+    pub(super) when_full: WhenFull,
+    pub(super) bound: usize,
+    pub(super) attributes: Attributes,
+}
+
+impl Shared {
+    pub(super) fn new(plan: Plan, stealers: Vec<Stealer<Entry>>) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let Plan { workers, name, dispatch, when_full, bound, attributes } = plan;
+        let queues = if dispatch == Dispatch::SharedQueue { 1 } else { workers };
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            id: u32::try_from(number % (u32::MAX as usize)).unwrap_or_default(),
+            name,
+            dispatch,
+            when_full,
+            bound,
+            attributes,
+            queues: (0..queues).map(|_| Queue::new(bound)).collect(),
+            stealers,
+            sleep: Sleep::new(workers),
+            room: Room::new(),
+            tallies: (0..workers).map(|_| Tally::default()).collect(),
+            outside: Tally::default(),
+            turn: AtomicUsize::new(0),
+            state: AtomicUsize::new(OPEN),
+            alive: Futex::new(u32::try_from(workers).unwrap_or(u32::MAX)),
+        }
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.tallies.len()
+    }
+
+    /// Whether each worker has a queue of its own.
+    pub(super) fn picks(&self) -> bool {
+        self.dispatch != Dispatch::SharedQueue
+    }
+
+    /// Hands an entry to a worker, or says what to do with it instead.
+    #[inline]
+    fn offer(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        if self.picks() {
+            return self.offer_picked(entry);
+        }
+        if self.bound == usize::MAX
+            && let Some(own) = worker::current_of(self)
+        {
+            if !self.is_open() {
+                return Err((Refusal::Closed, entry));
+            }
+            own.keep(entry);
+            // The deque's push is in no order with our look at the sleepers; pairs with the one in `sleep`.
+            fence(Ordering::SeqCst);
+            self.sleep.work_was_added();
+            return Ok(());
+        }
+        push(&self.queues[0], entry)?;
+        self.sleep.work_was_added();
+        Ok(())
+    }
+
+    /// Under round robin and random: a worker is picked.
+    fn offer_picked(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        let picked = match self.dispatch {
+            Dispatch::Random => worker::draw(),
+            _ => self.turn.fetch_add(1, Ordering::Relaxed),
+        } % self.queues.len();
+        push(&self.queues[picked], entry)?;
+        self.sleep.own_work_was_added(picked);
+        Ok(())
+    }
+
+    /// Hands an entry to a worker. What to do when the queue is full, the pool's settings say.
+    #[inline]
+    pub(super) fn submit(&self, entry: Entry) -> Result<(), PoolError> {
+        match self.offer(entry) {
+            Ok(()) => Ok(()),
+            Err((refusal, entry)) => self.refused(refusal, entry),
+        }
+    }
+
+    /// Hands over an entry that its owner can do without: a ticket.
+    pub(super) fn submit_ticket(&self, entry: Entry) -> Result<(), Entry> {
+        self.outside.add_ticket();
+        self.offer(entry).map_err(|(_, entry)| {
+            self.outside.remove_ticket();
+            entry
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refused(&self, refusal: Refusal, entry: Entry) -> Result<(), PoolError> {
+        let error = match (refusal, self.when_full) {
+            (Refusal::Closed, _) => PoolError::Closed,
+            (Refusal::NoMemory, _) => PoolError::OutOfMemory,
+            (Refusal::Full, WhenFull::Fail) => PoolError::Full { bound: self.bound },
+            (Refusal::Full, WhenFull::Block) if worker::current_of(self).is_none() => {
+                return self.wait_for_room(entry);
+            }
+            (Refusal::Full, _) => {
+                self.run_here(entry);
+                return Ok(());
+            }
+        };
+        let _ = entry.run(Wanted::Refuse);
+        Err(error)
+    }
+
+    fn wait_for_room(&self, entry: Entry) -> Result<(), PoolError> {
+        let mut waiting = Some(entry);
+        let mut refusal = Refusal::Full;
+        self.room.wait(|| {
+            let Some(entry) = waiting.take() else { return true };
+            match self.offer(entry) {
+                Ok(()) => true,
+                Err((why, entry)) => {
+                    waiting = Some(entry);
+                    refusal = why;
+                    why != Refusal::Full
+                }
+            }
+        });
+        match waiting {
+            None => Ok(()),
+            Some(entry) => self.refused(refusal, entry),
+        }
+    }
+
+    /// Runs an entry on the submitter's thread.
+    fn run_here(&self, entry: Entry) {
+        self.outside.accept_shared();
+        let ran = entry.run(Wanted::Run);
+        self.outside.count_shared(ran);
+    }
+
+    /// Drops an accepted entry without running it.
+    fn discard(&self, entry: Entry) {
+        let ran = entry.run(Wanted::Discard);
+        self.outside.count_shared(ran);
+    }
+
+    /// Takes entries out of a worker's queue (the shared one, or its own).
+    #[inline]
+    pub(super) fn take(&self, worker: usize, mut each: impl FnMut(Entry)) -> usize {
+        /// Small enough that taking one is soon over, large enough that the lock is nothing.
+        const BATCH: usize = 32;
+        let (queue, sharers) = if self.picks() { (&self.queues[worker], 1) } else { (&self.queues[0], self.workers()) };
+        // What was taken in a batch would not count against the bound any more.
+        let most = if self.bound == usize::MAX { BATCH } else { 1 };
+        let taken = queue.take(most, sharers, |raw| each(Entry::from_queue(raw)));
+        if taken > 0 && self.bound != usize::MAX {
+            self.room.made();
+        }
+        taken
+    }
+
+    /// Takes an entry that another worker has.
+    pub(super) fn steal(&self, own: &crossbeam_deque::Worker<Entry>, index: usize) -> Option<Entry> {
+        let count = self.stealers.len();
+        let start = worker::draw() % count;
+        for step in 0..count {
+            let victim = (start + step) % count;
+            if victim == index {
+                continue;
+            }
+            loop {
+                match self.stealers[victim].steal_batch_and_pop(own) {
+                    Steal::Success(entry) => return Some(entry),
+                    Steal::Retry => spin_loop(),
+                    Steal::Empty => break,
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether there is anything that a worker could do.
+    pub(super) fn has_work_for(&self, worker: usize) -> bool {
+        if self.picks() {
+            return !self.queues[worker].is_empty();
+        }
+        !self.queues[0].is_empty() || self.stealers.iter().any(|stealer| !stealer.is_empty())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        // SeqCst: read by a worker after it has listed itself as asleep; pairs with the store in `close`.
+        self.state.load(Ordering::SeqCst) == OPEN
+    }
+
+    /// Whether tasks are to be discarded.
+    #[inline]
+    pub(super) fn is_halted(&self) -> bool {
+        // SeqCst: a worker that took entries from another and does not see it here is seen by `halt`, which looks later.
+        self.state.load(Ordering::SeqCst) == HALTED
+    }
+
+    /// Takes no more tasks. True: it was open.
+    pub(super) fn close(&self) -> bool {
+        let before = self.state.fetch_max(CLOSED, Ordering::SeqCst);
+        // A push that came before is seen by every worker that sees its queue closed and looks into it once more.
+        self.queues.iter().for_each(Queue::close);
+        // Workers may end only now: see `may_end`.
+        self.sleep.wake_all();
+        self.room.open_for_all();
+        before == OPEN
+    }
+
+    /// Closes, and discards what has not started.
+    pub(super) fn halt(&self) {
+        self.close();
+        self.state.fetch_max(HALTED, Ordering::SeqCst);
+        for queue in &self.queues {
+            while queue.take(64, 1, |raw| self.discard(Entry::from_queue(raw))) > 0 {}
+        }
+        for stealer in &self.stealers {
+            loop {
+                match stealer.steal() {
+                    Steal::Success(entry) => self.discard(entry),
+                    Steal::Retry => spin_loop(),
+                    Steal::Empty => break,
+                }
+            }
+        }
+    }
+
+    /// Whether a worker whose queues are empty may end: nothing can be put in any more.
+    pub(super) fn may_end(&self, worker: usize) -> bool {
+        let queue = if self.picks() { &self.queues[worker] } else { &self.queues[0] };
+        queue.is_closed() && !self.has_work_for(worker)
+    }
+
+    /// A worker ends.
+    pub(super) fn ended(&self) {
+        // Release: whoever waits for the workers sees what they did; pairs with the Acquire in `wait_for_workers`.
+        if self.alive.fetch_sub(1, Ordering::Release) == 1 {
+            self.alive.wake_all();
+        }
+    }
+
+    /// Workers that never started.
+    pub(super) fn never_started(&self, count: usize) {
+        self.alive.fetch_sub(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Release);
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        // Acquire: see `ended`.
+        self.alive.load(Ordering::Acquire) as usize
+    }
+
+    /// Waits until all workers have ended. False: the time was over first.
+    pub(super) fn wait_for_workers(&self, deadline: Option<Instant>) -> bool {
+        loop {
+            // Acquire: see `ended`.
+            let alive = self.alive.load(Ordering::Acquire);
+            if alive == 0 {
+                return true;
+            }
+            if !self.alive.wait_until(alive, deadline) {
+                return self.alive() == 0;
+            }
+        }
+    }
+
+    /// The workers' figures.
+    pub(super) fn worker_stats(&self) -> Vec<WorkerStats> {
+        self.tallies.iter().enumerate().map(|(index, tally)| tally.stats(index)).collect()
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let put: usize = self.queues.iter().map(Queue::ever_put).sum();
+        let mut progress = Progress { submitted: put as u64, ..Progress::default() };
+        self.tallies.iter().chain([&self.outside]).for_each(|tally| tally.add_to(&mut progress));
+        progress
+    }
+
+    /// Entries that no worker has taken yet.
+    pub(super) fn queued(&self) -> usize {
+        let kept: usize = self.stealers.iter().map(Stealer::len).sum();
+        self.queues.iter().map(Queue::len).sum::<usize>() + kept
+    }
+}
