@@ -12,6 +12,9 @@ mod linux;
 mod lock;
 #[cfg(not(millpond_loom))]
 mod once;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod shared;
 #[cfg(not(millpond_loom))]
 mod ticker;
 
