@@ -161,6 +161,16 @@ pub(crate) fn process_id() -> u32 {
     unsafe { libc::getpid() }.unsigned_abs()
 }
 
+/// Ends this process at once, as the test's plan says.
+#[cfg(test)]
+pub(crate) fn kill_self() {
+    // SAFETY: has no duties.
+    let _ = unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
 /// Registers what a child made by `fork` does first.
 pub(crate) fn in_forked_child(run: extern "C" fn()) {
     // SAFETY: the function lives as long as the program.

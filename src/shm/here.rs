@@ -119,15 +119,6 @@ pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
 pub(crate) fn member_died(member: Member) {
     let Some(here) = known() else { return };
     if members::bury(here.segment, member) {
-        members::forget(here.segment, member);
-    }
-}
-
-impl Packet {
-    /// Passes the handles on to a member, who alone can claim them; the bytes are what it decodes. The value is to be
-    /// dropped right after. Handles that are never claimed are released when the member dies.
-    pub(crate) fn send_to(self, _member: Member) -> Result<Vec<u8>, ShmError> {
-        here()?;
-        Ok(self.bytes.into_vec())
+        super::sweep::sweep(here, member);
     }
 }

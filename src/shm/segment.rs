@@ -3,11 +3,12 @@
 //! Only this file turns offsets into addresses. Offsets come from the layout, so they are inside.
 
 use core::ptr::NonNull;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::ShmError;
-use super::layout::{Class, LEAST, Layout, MEMBERS, MEMBERS_AT, MOST, TOKENS, TOKENS_AT};
-use crate::os::shared as os;
+use super::layout::{CLASSES, Class, LEAST, Layout, MEMBERS, MEMBERS_AT, MOST, TOKENS, TOKENS_AT};
+use crate::os::{Lock, shared as os};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// "millpond", and the version of the layout.
@@ -27,7 +28,7 @@ pub(crate) struct Root {
     /// Members that ever were: the sweep looks no further.
     pub(crate) members: AtomicU32,
     /// For each class, the blocks that ever were.
-    pub(crate) grown: [AtomicU32; super::layout::CLASSES],
+    pub(crate) grown: [AtomicU32; CLASSES],
 }
 
 /// An entry of the table of members.
@@ -66,6 +67,12 @@ pub(crate) struct Segment {
     base: NonNull<u8>,
     layout: Layout,
     file: OwnedFd,
+    /// This process's own: for each class the block that it freed last, plus one.
+    pub(crate) recent: [AtomicU32; CLASSES],
+    /// This process's own: where it found a free token last.
+    pub(crate) last_token: AtomicU32,
+    /// This process's own: its handles to each shared object that it has a mark on.
+    pub(crate) holds: Lock<BTreeMap<u64, usize>>,
 }
 
 // SAFETY: the mapping is never undone while the segment lives, and what is in it is reached as atomics or copied.
@@ -93,10 +100,21 @@ impl Segment {
             .map_err(|error| ShmError::refused("room for the tables", fixed, &error))?;
         let base =
             os::map_shared(file.as_fd(), len).map_err(|error| ShmError::refused("address space", len, &error))?;
-        let segment = Self { base, layout, file };
+        let segment = Self::new(base, layout, file);
         // Release: pairs with the Acquire in `open`.
         segment.root().magic.store(MAGIC, Ordering::Release);
         Ok(segment)
+    }
+
+    fn new(base: NonNull<u8>, layout: Layout, file: OwnedFd) -> Self {
+        Self {
+            base,
+            layout,
+            file,
+            recent: [const { AtomicU32::new(0) }; CLASSES],
+            last_token: AtomicU32::new(0),
+            holds: Lock::new(BTreeMap::new()),
+        }
     }
 
     /// The segment that somebody else made.
@@ -105,7 +123,7 @@ impl Segment {
         let layout = Layout::new(len).ok_or(ShmError::NotASegment)?;
         let base =
             os::map_shared(file.as_fd(), len).map_err(|error| ShmError::refused("address space", len, &error))?;
-        let segment = Self { base, layout, file };
+        let segment = Self::new(base, layout, file);
         // Acquire: pairs with the Release in `create_exactly`.
         if segment.root().magic.load(Ordering::Acquire) != MAGIC {
             return Err(ShmError::NotASegment);
@@ -171,5 +189,10 @@ impl Segment {
         let (start, end) = (at / page * page, (at + len).next_multiple_of(page));
         os::take_room(self.file(), start, end - start)
             .map_err(|error| ShmError::refused("shared memory", end - start, &error))
+    }
+
+    /// Gives the room of a range of whole pages back; false if the system refused.
+    pub(crate) fn give_room(&self, at: usize, len: usize) -> bool {
+        os::give_room(self.file(), at, len).is_ok()
     }
 }
