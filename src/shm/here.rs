@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::block::Owner;
 use super::error::ShmError;
 use super::members::{self, Member};
-use super::message::Packet;
+
 use super::segment::Segment;
 use crate::os::{self, Lock};
 use crate::primitive::{AtomicPtr, AtomicU32, AtomicU64, Ordering};

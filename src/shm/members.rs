@@ -53,6 +53,11 @@ pub(crate) fn is_live(segment: &Segment, index: Owner) -> bool {
     usize::from(index) < MEMBERS && Word::load(&segment.member(index.into()).word).state() == State::Owned
 }
 
+/// Whether a number is a member's, alive or not yet swept.
+pub(crate) fn is_member(segment: &Segment, index: Owner) -> bool {
+    usize::from(index) < MEMBERS && Word::load(&segment.member(index.into()).word).state() != State::Free
+}
+
 /// Says that a member is dead: true for who is the first to say so, who then sweeps and [`forget`]s it.
 pub(crate) fn bury(segment: &Segment, member: Member) -> bool {
     if usize::from(member.index) >= MEMBERS {
