@@ -34,6 +34,8 @@ mod shared;
 #[expect(unsafe_code, reason = "hands out access to a block's bytes")]
 mod slice;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 pub use barrier::{Barrier, Passed};
