@@ -1,0 +1,2 @@
+//! Faults that need a word from inside: children that are no children of ours.
+
