@@ -15,6 +15,7 @@ use super::record::{Outcome, Phase, Record, State};
 use super::registry::{self, Task, must_be_a_function};
 use super::{codec, supervisor};
 use crate::os::process::End;
+use crate::primitive::MutexGuard;
 
 /// How long a child may take from its start until it is ready, unless told otherwise.
 const HANDSHAKE: Duration = Duration::from_secs(30);
@@ -213,7 +214,7 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
     /// child never was ready, or the value was taken by an earlier `join`.
     pub fn join(&self) -> Result<R, ProcessError> {
         match self.record.wait_ended(None) {
-            Some(mut state) => self.value(take_end(&mut state)),
+            Some(state) => self.value(Ending::take(state)),
             None => Err(ProcessError::AlreadyJoined { pid: self.pid }),
         }
     }
@@ -224,18 +225,18 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
     /// Those of `join`, and [`ProcessError::TimedOut`], after which one can wait again.
     pub fn join_timeout(&self, limit: Duration) -> Result<R, ProcessError> {
         match self.record.wait_ended(Some(limit)) {
-            Some(mut state) => self.value(take_end(&mut state)),
+            Some(state) => self.value(Ending::take(state)),
             None => Err(ProcessError::TimedOut { pid: self.pid, after: limit }),
         }
     }
 
-    fn value(&self, (end, outcome): (End, Option<Outcome>)) -> Result<R, ProcessError> {
+    fn value(&self, ending: Ending) -> Result<R, ProcessError> {
         let (pid, task) = (self.pid, self.record.task);
-        let (signal, code) = match end {
+        let (signal, code) = match ending.end {
             End::Status(status) => (std::os::unix::process::ExitStatusExt::signal(&status), status.code()),
             End::ReapedByOthers => (None, None),
         };
-        Err(match outcome {
+        Err(match ending.outcome {
             None => ProcessError::AlreadyJoined { pid },
             Some(Outcome::Returned(bytes)) => match codec::decode(&bytes) {
                 Ok(value) => return Ok(value),
@@ -249,6 +250,8 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
             Some(Outcome::Undecodable(reason)) => ProcessError::Decode { what: Payload::Arguments, task, reason },
             Some(Outcome::Unencodable(reason)) => ProcessError::Encode { what: Payload::Result, task, reason },
             Some(Outcome::NeverReady { late: Some(after) }) => ProcessError::HandshakeTimedOut { pid, after },
+            // Whoever ended it on purpose need not hear how far it had come.
+            Some(Outcome::NeverReady { late: None }) if ending.signalled => ProcessError::Died { pid, signal, code },
             Some(Outcome::NeverReady { late: None }) => ProcessError::DiedInHandshake { pid, signal, code },
             Some(Outcome::OtherBuild(difference)) => ProcessError::OtherBuild { pid, difference },
             Some(Outcome::Nothing) => ProcessError::Died { pid, signal, code },
@@ -257,10 +260,19 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
 }
 
 /// How it ended, and what came of it, which only the first to ask gets.
-fn take_end(state: &mut State) -> (End, Option<Outcome>) {
-    match &mut state.phase {
-        Phase::Ended { end, outcome, .. } => (*end, outcome.take()),
-        _ => (End::ReapedByOthers, None),
+struct Ending {
+    end: End,
+    outcome: Option<Outcome>,
+    signalled: bool,
+}
+
+impl Ending {
+    fn take(mut state: MutexGuard<'_, State>) -> Self {
+        let signalled = state.signalled;
+        match &mut state.phase {
+            Phase::Ended { end, outcome, .. } => Self { end: *end, outcome: outcome.take(), signalled },
+            _ => Self { end: End::ReapedByOthers, outcome: None, signalled },
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Nobody waits for it, neither a handle's drop nor the end of `main`.
     pub(super) detached: bool,
+    /// Its handle has sent it a signal.
+    pub(super) signalled: bool,
 }
 
 /// One process, from the request to start it on.
@@ -61,7 +63,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn new(task: &'static str) -> Self {
-        let state = Mutex::new(State { phase: Phase::Asked, detached: false });
+        let state = Mutex::new(State { phase: Phase::Asked, detached: false, signalled: false });
         Self { task, state, changed: Condvar::new() }
     }
 
@@ -106,8 +108,9 @@ impl Record {
 
     /// Sends a signal, if the process hasn't ended.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
-        let state = self.state();
-        let Phase::Started { pid, pidfd } = &state.phase else { return Ok(()) };
+        let mut state = self.state();
+        let State { phase: Phase::Started { pid, pidfd }, signalled, .. } = &mut *state else { return Ok(()) };
+        *signalled = true;
         match pidfd_send_signal(pidfd.as_fd(), signal) {
             // It has ended a moment ago.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
