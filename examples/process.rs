@@ -40,9 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Created here, started there. How long each takes is drawn from the clock: no order is promised.
     let drawn = |n: u64| 50 + (u64::from(Instant::now().elapsed().subsec_nanos()) * 7919 + n * 6007) % 400;
-    let to_be: Vec<_> = (1..=4)
-        .map(|n| Process::new(long_time_task, (n.to_string(), drawn(n))).name(format!("task {n}")))
-        .collect();
+    let to_be: Vec<_> =
+        (1..=4).map(|n| Process::new(long_time_task, (n.to_string(), drawn(n))).name(format!("task {n}"))).collect();
     let children = to_be.into_iter().map(|process| process.start()).collect::<Result<Vec<_>, _>>()?;
     println!("waiting for children {:?}", process::children());
     for child in &children {

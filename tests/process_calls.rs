@@ -411,8 +411,7 @@ fn handles_go_where_they_are_needed() {
     fn sendable<T: Send + Sync + Unpin>() {}
     sendable::<Process<std::rc::Rc<u32>>>();
     sendable::<ProcessError>();
-    let children: Vec<_> =
-        (0..4).map(|n| std::thread::spawn(move || Process::spawn(add, (n, n)).unwrap())).collect();
+    let children: Vec<_> = (0..4).map(|n| std::thread::spawn(move || Process::spawn(add, (n, n)).unwrap())).collect();
     let children: Vec<_> = children.into_iter().map(|thread| thread.join().unwrap()).collect();
     let sum: u32 = children.iter().map(|child| child.join().unwrap()).sum();
     assert_eq!(sum, 12, "a child outlives the thread that asked for it");

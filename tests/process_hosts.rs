@@ -30,9 +30,8 @@ fn add(a: u32, b: u32) -> u32 {
 fn tree(depth: u32, busy: bool) {
     let mut command = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
     println!("alive {} command {}", process::id(), command.id());
-    let children: Vec<_> = (0..if depth > 0 { 2 } else { 0 })
-        .map(|n| Process::spawn(tree, (depth - 1, n == 0)).unwrap())
-        .collect();
+    let children: Vec<_> =
+        (0..if depth > 0 { 2 } else { 0 }).map(|n| Process::spawn(tree, (depth - 1, n == 0)).unwrap()).collect();
     if busy {
         loop {
             std::hint::black_box(children.len());
@@ -75,9 +74,8 @@ fn overflow(n: u64) -> u64 {
 /// Many processes with many threads: each of which starts processes, at once.
 fn hybrid(threads: u32) -> u32 {
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads)
-            .map(|n| scope.spawn(move || Process::spawn(add, (n, 1)).unwrap().join().unwrap()))
-            .collect();
+        let all: Vec<_> =
+            (0..threads).map(|n| scope.spawn(move || Process::spawn(add, (n, 1)).unwrap().join().unwrap())).collect();
         all.into_iter().map(|thread| thread.join().unwrap()).sum()
     })
 }
@@ -206,7 +204,10 @@ fn host(case: &str) {
                 }
                 assert!(children.len() < 100, "no limit was met");
             };
-            assert!(matches!(&error, ProcessError::Spawn { source, .. } if source.raw_os_error() == Some(libc::EMFILE)), "{error:?}");
+            assert!(
+                matches!(&error, ProcessError::Spawn { source, .. } if source.raw_os_error() == Some(libc::EMFILE)),
+                "{error:?}"
+            );
             assert!(children.iter().all(Process::is_alive) && children.len() > 3);
             children.drain(..).for_each(|child| child.kill().unwrap());
             assert_eq!(three(), 3, "the rest works on");
@@ -224,7 +225,10 @@ fn host(case: &str) {
             let before = soft_limit(libc::RLIMIT_NPROC);
             limit(libc::RLIMIT_NPROC, 1);
             let error = Process::spawn(add, (1, 2)).unwrap_err();
-            assert!(matches!(&error, ProcessError::Spawn { source, .. } if source.raw_os_error() == Some(libc::EAGAIN)), "{error:?}");
+            assert!(
+                matches!(&error, ProcessError::Spawn { source, .. } if source.raw_os_error() == Some(libc::EAGAIN)),
+                "{error:?}"
+            );
             limit(libc::RLIMIT_NPROC, before);
             assert_eq!(three(), 3, "the rest works on");
             println!("fine after {error}");
@@ -374,7 +378,10 @@ fn numbers(line: &str) -> impl Iterator<Item = u32> + '_ {
 
 fn fine(case: &str) -> String {
     let (text, status, stderr) = Host::start(case).rest();
-    assert!(status.success() && text.contains("fine") && text.ends_with("end of main\n"), "{case}: {status}\n{text}{stderr}");
+    assert!(
+        status.success() && text.contains("fine") && text.ends_with("end of main\n"),
+        "{case}: {status}\n{text}{stderr}"
+    );
     text
 }
 
@@ -420,7 +427,9 @@ fn nothing_outlives_a_killed_host() {
         let (_, status, _) = host.rest();
         assert_eq!(status.signal(), Some(how));
     }
-    println!("  28 processes at three depths, half of them commands, some busy: gone {longest:?} after the kill at the latest");
+    println!(
+        "  28 processes at three depths, half of them commands, some busy: gone {longest:?} after the kill at the latest"
+    );
 }
 
 fn nothing_outlives_a_killed_child() {
@@ -514,7 +523,9 @@ fn main() {
         ("nothing_outlives_a_killed_child", nothing_outlives_a_killed_child),
         ("ctrl_c_reaches_the_host_alone_which_decides", ctrl_c_reaches_the_host_alone_which_decides),
         ("a_host_that_ignores_sigchld", || drop(fine("ignores-sigchld"))),
-        ("a_host_that_reaps_everything", || print!("  {}", fine("reaps-everything").lines().nth(1).unwrap_or_default())),
+        ("a_host_that_reaps_everything", || {
+            print!("  {}", fine("reaps-everything").lines().nth(1).unwrap_or_default())
+        }),
         ("a_host_out_of_descriptors", || drop(fine("few-descriptors"))),
         ("a_host_that_may_not_clone", || drop(fine("few-processes"))),
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),

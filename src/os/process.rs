@@ -124,7 +124,10 @@ pub(crate) fn kill_group(pidfd: BorrowedFd<'_>, pid: u32, unreaped: bool) {
     // SAFETY: numbers, and no information along with the signal.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, info, flags) };
     let unknown = sent != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
-    if unknown && unreaped && let Ok(group) = libc::pid_t::try_from(pid) {
+    if unknown
+        && unreaped
+        && let Ok(group) = libc::pid_t::try_from(pid)
+    {
         // SAFETY: numbers only.
         unsafe { libc::killpg(group, libc::SIGKILL) };
     }

@@ -163,7 +163,9 @@ impl Charge {
                     }
                 }
                 Err(_) if self.ready => self.give_up(Outcome::Rubbish),
-                Err(_) => self.give_up(Outcome::OtherBuild("it answers with something else than a greeting".to_owned())),
+                Err(_) => {
+                    self.give_up(Outcome::OtherBuild("it answers with something else than a greeting".to_owned()))
+                }
             }
         }
     }

@@ -9,7 +9,9 @@ use super::birth::MARKER;
 use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use super::{channel, supervisor};
-use crate::os::process::{die_with_group, die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
+use crate::os::process::{
+    die_with_group, die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm,
+};
 use crate::primitive::OnceLock;
 
 /// What a child ends with when its function panicked: what every Rust program ends with.

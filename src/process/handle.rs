@@ -102,8 +102,11 @@ where
             return Err(ProcessError::BadName { name: name.clone() });
         }
         let supervisor = supervisor::get(None)?;
-        let arguments = codec::encode(&self.arguments)
-            .map_err(|reason| ProcessError::Encode { what: Payload::Arguments, task: path, reason })?;
+        let arguments = codec::encode(&self.arguments).map_err(|reason| ProcessError::Encode {
+            what: Payload::Arguments,
+            task: path,
+            reason,
+        })?;
         #[cfg_attr(not(test), expect(unused_mut, reason = "tests have something go wrong"))]
         let mut birth = Birth::new(task, self.name.clone(), arguments, self.handshake);
         #[cfg(test)]

@@ -48,6 +48,7 @@ mod record;
 mod registry;
 mod supervisor;
 #[cfg(test)]
+#[expect(unsafe_code, reason = "adds to tables that the linker makes")]
 mod tests;
 mod wire;
 

@@ -20,7 +20,9 @@ pub(super) enum Outcome {
     Undecodable(String),
     Unencodable(String),
     /// The child never was ready: it ended, or was killed for being late.
-    NeverReady { late: Option<Duration> },
+    NeverReady {
+        late: Option<Duration>,
+    },
     /// The child was another program, and was killed.
     OtherBuild(String),
     /// The child was ready, then sent what means nothing, and was killed.

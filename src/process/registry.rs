@@ -162,6 +162,12 @@ pub(super) fn find<F: 'static>() -> Option<u32> {
     u32::try_from(place).ok()
 }
 
+/// The place of this function.
+#[cfg(test)]
+pub(super) fn find_of<F: 'static>(_: &F) -> Option<u32> {
+    find::<F>()
+}
+
 /// The entry at a place that another process named.
 pub(super) fn entry(place: u32) -> Option<&'static Entry> {
     TASKS.get(usize::try_from(place).ok()?)

@@ -195,10 +195,9 @@ impl Keeper {
     fn start(&mut self, id: u64, birth: Birth, record: &Arc<Record>) -> Result<Charge, ProcessError> {
         let mut charge = birth.start(&self.program, &mut self.stack, record)?;
         let token = CHILDREN + 2 * id;
-        let watch = |fd, token| {
-            epoll::add(&self.watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
-        };
-        let watched = watch(charge.pidfd(), token + 1).and_then(|()| charge.socket().map_or(Ok(()), |fd| watch(fd, token)));
+        let watch = |fd, token| epoll::add(&self.watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
+        let watched =
+            watch(charge.pidfd(), token + 1).and_then(|()| charge.socket().map_or(Ok(()), |fd| watch(fd, token)));
         if let Err(error) = watched {
             charge.abandon();
             return Err(ProcessError::Spawn { step: "watching the child", source: error.into() });
