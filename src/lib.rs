@@ -20,6 +20,9 @@ mod heap;
 #[cfg(not(millpond_loom))]
 mod pool;
 
+#[cfg(feature = "process")]
+mod shm;
+
 #[cfg(all(not(millpond_loom), any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly")))]
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod allocator;

@@ -6,16 +6,17 @@
 #[cfg(not(millpond_loom))]
 mod imp {
     pub(crate) use core::hint::spin_loop;
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
     #[cfg(feature = "process")]
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32};
-    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     #[cfg(feature = "process")]
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 }
 
 #[cfg(millpond_loom)]
 mod imp {
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 pub(crate) use imp::*;

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms and their floors. `pool` and `heap` share one, and don't see each other.
-const FLOORS: [(&str, u32); 9] = [
+const FLOORS: &[(&str, u32)] = &[
     ("primitive", 1),
     ("os", 2),
     ("block", 3),
     ("cache", 4),
     ("pool", 5),
     ("heap", 5),
+    ("shm", 5),
     ("allocator", 6),
+    ("ipc", 6),
     ("process", 8),
     ("lib", 10),
 ];

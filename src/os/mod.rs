@@ -21,6 +21,9 @@ mod once;
 #[cfg(all(feature = "process", not(millpond_loom)))]
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod process;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod shared;
 #[cfg(not(millpond_loom))]
 mod ticker;
 

@@ -1,0 +1,114 @@
+//! What is done for a member that died: nothing that it owned stays owned, nothing waits for it.
+//!
+//! One member sweeps at a time. Each step can be done again: a sweeper that dies is itself swept, and whoever sweeps
+//! next goes on.
+
+use core::time::Duration;
+
+use super::block::{Owner, State, Word};
+use super::here::Here;
+use super::id::Id;
+use super::layout::{Class, TOKENS};
+use super::members::{self, Member};
+use super::segment::Segment;
+use super::{bodies, object, step, store, transit};
+use crate::primitive::Ordering;
+
+/// Sweeps all that a dead member left, and lets its number be used again.
+pub(crate) fn sweep(here: Here, dead: Member) {
+    begin(here);
+    let segment = here.segment;
+    sweep_tokens(segment, here.me(), dead.index);
+    for class in Class::all() {
+        for index in 0..store::grown(segment, class) {
+            sweep_block(segment, here.me(), dead, class, index);
+        }
+    }
+    count_spare(segment);
+    step::reach(90);
+    members::forget(segment, dead);
+    segment.root().sweeper.store(0, Ordering::Release);
+}
+
+/// Waits until no other member sweeps. One that died sweeping left pins, which go.
+fn begin(here: Here) {
+    let sweeper = &here.segment.root().sweeper;
+    let mine = u64::from(here.me()) + 1;
+    loop {
+        // AcqRel: pairs with the Release of the last sweeper.
+        let Err(other) = sweeper.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) else { return };
+        let index = Owner::try_from(other - 1).unwrap_or(Owner::MAX);
+        if !members::is_live(here.segment, index)
+            && sweeper.compare_exchange(other, mine, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        {
+            unpin_all(here.segment, here.me());
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn unpin_all(segment: &Segment, me: Owner) {
+    for class in Class::all() {
+        for index in 0..store::grown(segment, class) {
+            let Some(entry) = segment.entry(class, index) else { continue };
+            let seen = Word::load(&entry.word);
+            if seen.is_pinned() {
+                object::unpin(segment, me, Id::block(class, index, seen.generation()));
+            }
+        }
+    }
+}
+
+fn sweep_tokens(segment: &Segment, me: Owner, dead: Owner) {
+    let tokens = segment.root().tokens.load(Ordering::Acquire) as usize;
+    for index in 0..tokens.min(TOKENS) {
+        let word = &segment.token(index).word;
+        let seen = Word::load(word);
+        if !is_of(seen, dead) || seen.step(word, Word::owned(me, seen.generation())).is_err() {
+            continue;
+        }
+        if let Some(id) = Id::token(index, seen.generation()) {
+            transit::free_token(segment, me, id);
+        }
+    }
+}
+
+/// Owned by a member, or on its way to it.
+fn is_of(seen: Word, member: Owner) -> bool {
+    matches!(seen.state(), State::Owned | State::Queued) && seen.owner() == member
+}
+
+fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: usize) {
+    let Some(entry) = segment.entry(class, index) else { return };
+    let seen = Word::load(&entry.word);
+    let id = Id::block(class, index, seen.generation());
+    match seen.state() {
+        State::Owned | State::Queued if is_of(seen, dead.index) => {
+            if seen.step(&entry.word, Word::owned(me, seen.generation())).is_ok() {
+                object::dismantle(segment, me, id);
+            }
+        }
+        State::Shared if object::pin(segment, id) => {
+            bodies::sweep(segment, me, dead, id, bodies::kind(&entry.content));
+            object::unpin(segment, me, id);
+        }
+        // Its hint may have been lost with the dead one.
+        State::Free => store::hint(segment, class, index),
+        _ => {}
+    }
+}
+
+/// The bytes that large free blocks have room for: what the dead one was about to add or to take is set right.
+fn count_spare(segment: &Segment) {
+    let mut spare = 0;
+    for class in Class::all().filter(|class| class.is_large()) {
+        for index in 0..store::grown(segment, class) {
+            let Some(entry) = segment.entry(class, index) else { continue };
+            if Word::load(&entry.word).state() == State::Free {
+                spare += entry.room.load(Ordering::Relaxed);
+            }
+        }
+    }
+    segment.root().spare.store(spare, Ordering::Relaxed);
+}
