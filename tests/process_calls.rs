@@ -203,7 +203,7 @@ fn values_come_back() {
 
 #[test]
 fn large_values_travel_both_ways_also_when_nobody_waits_yet() {
-    let bytes: Vec<u8> = (0..8_000_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+    let bytes: Vec<u8> = (0..2_000_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
     let children: Vec<_> = (0..3).map(|_| Process::spawn(reversed, (bytes.clone(),)).unwrap()).collect();
     // A child is not kept from ending by a value that nobody has asked for.
     while children.iter().any(Process::is_alive) {

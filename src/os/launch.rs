@@ -26,8 +26,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) stdout: Option<BorrowedFd<'a>>,
     /// What it inherits under the same numbers. All above 2.
     pub(crate) inherited: &'a [BorrowedFd<'a>],
-    /// What the system sends it when the calling *thread* ends.
-    pub(crate) death_signal: c_int,
 }
 
 /// A program that runs.
@@ -64,7 +62,6 @@ struct Plan {
     stdout: RawFd,
     inherited: *const RawFd,
     inherited_len: usize,
-    death_signal: c_int,
     parent: libc::pid_t,
     no_signals: libc::sigset_t,
     /// Why it isn't a program; 0 while nothing failed.
@@ -87,7 +84,6 @@ pub(crate) fn launch(launch: &Launch<'_>, stack: &mut Stack) -> io::Result<Launc
         stdout: launch.stdout.map_or(-1, |fd| fd.as_raw_fd()),
         inherited: inherited.as_ptr(),
         inherited_len: inherited.len(),
-        death_signal: launch.death_signal,
         // SAFETY: reads a number.
         parent: unsafe { libc::getpid() },
         no_signals: signal_set(false),
@@ -193,8 +189,9 @@ fn checked(result: c_int) -> Result<c_int, c_int> {
 fn prepare(plan: &Plan) -> Result<(), c_int> {
     // SAFETY: numbers only. The group exists before the parent goes on.
     checked(unsafe { libc::setpgid(0, 0) })?;
+    // Until it says otherwise, the program is killed when the *thread* that started it ends.
     // SAFETY: numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, plan.death_signal) })?;
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     // SAFETY: reads a number.
     if unsafe { libc::getppid() } != plan.parent {
         // The parent was killed before the line above; nobody needs us.

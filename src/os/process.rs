@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use crate::primitive::{AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -133,10 +134,8 @@ pub(crate) fn kill_group(pidfd: BorrowedFd<'_>, pid: u32, unreaped: bool) {
     }
 }
 
-/// The signal that tells a child that its parent's supervisor is gone: one that nothing else uses.
-pub(crate) fn death_signal() -> c_int {
-    libc::SIGRTMAX() - 5
-}
+/// Whose end is ours.
+static PARENT: AtomicU32 = AtomicU32::new(0);
 
 /// Kills the calling process, and its group if it leads one. Safe in signal handlers.
 pub(crate) extern "C" fn die_with_group() {
@@ -148,29 +147,32 @@ pub(crate) extern "C" fn die_with_group() {
     unsafe { libc::kill(if group == me { 0 } else { me }, libc::SIGKILL) };
 }
 
-extern "C" fn on_death_signal(_: c_int) {
-    die_with_group();
-}
-
-/// From now on the end of the parent's supervisor kills us and our group, busy or idle.
-///
-/// Kills at once if the parent isn't `parent` any more.
-pub(crate) fn die_with_parent(parent: u32) {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    let handler: extern "C" fn(c_int) = on_death_signal;
-    // SAFETY: zeroed, which is an action with an empty mask.
-    unsafe { (*action.as_mut_ptr()).sa_sigaction = handler as *const c_void as usize };
-    // SAFETY: as above. Calls that were interrupted go on, though nobody will be left to see it.
-    unsafe { (*action.as_mut_ptr()).sa_flags = libc::SA_RESTART };
-    // SAFETY: the handler makes three system calls, all allowed in handlers.
-    unsafe { libc::sigaction(death_signal(), action.as_ptr(), ptr::null_mut()) };
-    // SAFETY: numbers only.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, c_ulong::from(death_signal().unsigned_abs())) };
+extern "C" fn on_continue(_: c_int) {
     // SAFETY: reads a number.
-    let now = unsafe { libc::getppid() };
-    if u32::try_from(now) != Ok(parent) {
+    let parent = unsafe { libc::getppid() };
+    // Relaxed: set before this handler was.
+    if parent.unsigned_abs() != PARENT.load(Ordering::Relaxed) {
         die_with_group();
     }
+}
+
+/// From now on the parent's end kills us and our group: busy, idle or stopped.
+///
+/// The system then sends `SIGCONT`, the one signal that can be caught and that wakes a stopped process too. Kills at once
+/// if the parent isn't `parent` any more.
+pub(crate) fn die_with_parent(parent: u32) {
+    PARENT.store(parent, Ordering::Relaxed);
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let handler: extern "C" fn(c_int) = on_continue;
+    // SAFETY: zeroed, which is an action with an empty mask.
+    unsafe { (*action.as_mut_ptr()).sa_sigaction = handler as *const c_void as usize };
+    // SAFETY: as above. Calls that were interrupted go on.
+    unsafe { (*action.as_mut_ptr()).sa_flags = libc::SA_RESTART };
+    // SAFETY: the handler makes a few system calls, all allowed in handlers, and reads one word.
+    unsafe { libc::sigaction(libc::SIGCONT, action.as_ptr(), ptr::null_mut()) };
+    // SAFETY: numbers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, c_ulong::from(libc::SIGCONT.unsigned_abs())) };
+    on_continue(libc::SIGCONT);
 }
 
 /// Sets the name that the system shows for the calling thread: what fits of it.

@@ -14,11 +14,11 @@ use rustix::net::SocketType;
 use super::channel;
 use super::charge::Charge;
 use super::error::ProcessError;
+use super::membership::Membership;
 use super::record::Record;
 use super::registry::{ENTRANCES, Identity, identity};
 use super::wire::{Greeting, Job};
 use crate::os::launch::{self, Launch, Stack, c_string};
-use crate::os::process::death_signal;
 
 /// The variable that tells a child that it is one: `socket:stdout:parent`. The child removes it.
 pub(super) const MARKER: &str = "MILLPOND_CHILD";
@@ -63,6 +63,8 @@ pub(super) struct Birth {
     environment: Vec<CString>,
     /// Whether the child is entered by a test.
     in_test: bool,
+    /// Its place in the memory that the processes share.
+    pub(super) membership: Membership,
     #[cfg(test)]
     pub(super) fault: Option<Fault>,
 }
@@ -79,7 +81,13 @@ pub(super) enum Fault {
 
 impl Birth {
     /// Collects what the child gets of this process: its arguments, and its environment as it is now.
-    pub(super) fn new(task: u32, name: Option<String>, arguments: Vec<u8>, handshake: Duration) -> Self {
+    pub(super) fn new(
+        task: u32,
+        name: Option<String>,
+        arguments: Vec<u8>,
+        handshake: Duration,
+        membership: Membership,
+    ) -> Self {
         let ours = || std::env::args_os().map(|argument| c_string(argument.as_bytes()));
         let first = match &name {
             Some(name) => Some(c_string(name.as_bytes())),
@@ -107,6 +115,7 @@ impl Birth {
             command,
             environment,
             in_test: entrance.is_some(),
+            membership,
             #[cfg(test)]
             fault: None,
         }
@@ -114,8 +123,9 @@ impl Birth {
 
     /// Starts it. The caller is the supervisor.
     pub(super) fn start(
-        mut self,
+        &mut self,
         program: &Program,
+        reports: BorrowedFd<'static>,
         stack: &mut Stack,
         record: &Arc<Record>,
     ) -> Result<Charge, ProcessError> {
@@ -137,17 +147,18 @@ impl Birth {
                 stdin: program.nothing.as_fd(),
                 stdout: stdout.as_ref().map(|_| program.nothing.as_fd()),
                 inherited: &inherited,
-                death_signal: death_signal(),
             },
             stack,
         )
         .map_err(|source| ProcessError::Spawn { step: "starting this program again", source })?;
         let name = self.name.as_deref().unwrap_or(&program.comm);
-        let greeting = Greeting { identity, pid: std::process::id(), member: 0, descriptors: 0 };
+        let (child, parent) = (self.membership.child.to_numbers(), self.membership.parent.to_numbers());
+        let greeting = Greeting { identity, pid: std::process::id(), child, parent };
+        let descriptors = self.membership.memory().map_or_else(Vec::new, |memory| vec![memory, reports]);
         let mut words = greeting.to_bytes().to_vec();
         words.extend(Job { task: self.task, name, arguments: &self.arguments }.to_frame());
         let deadline = Instant::now().checked_add(self.handshake).map(|at| (at, self.handshake));
-        Ok(Charge::new(record, launched, ours, identity, words, deadline))
+        Ok(Charge::new(record, launched, ours, identity, words, descriptors, deadline))
     }
 
     #[cfg(not(test))]

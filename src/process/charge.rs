@@ -9,11 +9,13 @@ use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::channel;
+use super::codec::Arrived;
 use super::record::{Outcome, Phase, Record};
 use super::registry::Identity;
 use super::wire::{Kind, Message, Reader, difference};
 use crate::os::launch::Launched;
 use crate::os::process::{End, kill_group, peek, reap};
+use crate::shm::Member;
 
 /// A child in the supervisor's care.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Charge {
     identity: Identity,
     /// What it is told, and how much of that it was.
     words: Vec<u8>,
+    /// What it is given with the first of that.
+    descriptors: Vec<BorrowedFd<'static>>,
     said: usize,
     waits_for_room: bool,
     reader: Reader,
@@ -34,6 +38,8 @@ pub(super) struct Charge {
     /// When it has to be ready, and how long that is after its start.
     deadline: Option<(Instant, Duration)>,
     outcome: Outcome,
+    /// Who it is in the shared memory.
+    pub(super) member: Option<Member>,
 }
 
 impl Charge {
@@ -43,6 +49,7 @@ impl Charge {
         socket: OwnedFd,
         identity: Identity,
         words: Vec<u8>,
+        descriptors: Vec<BorrowedFd<'static>>,
         deadline: Option<(Instant, Duration)>,
     ) -> Self {
         Self {
@@ -52,13 +59,19 @@ impl Charge {
             socket: Some(socket),
             identity,
             words,
+            descriptors,
             said: 0,
             waits_for_room: false,
             reader: Reader::default(),
             ready: false,
             deadline,
             outcome: Outcome::NeverReady { late: None },
+            member: None,
         }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
     }
 
     pub(super) fn record(&self) -> &Arc<Record> {
@@ -104,8 +117,11 @@ impl Charge {
     fn say(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         while self.said < self.words.len() {
-            match channel::send(socket, &self.words[self.said..], &[]) {
-                Ok(sent) => self.said += sent,
+            match channel::send(socket, &self.words[self.said..], &self.descriptors) {
+                Ok(sent) => {
+                    self.said += sent;
+                    self.descriptors.clear();
+                }
                 Err(Errno::AGAIN) => return true,
                 // It is gone or has closed its end: that is heard elsewhere.
                 Err(_) => break,
@@ -155,7 +171,7 @@ impl Charge {
                 Ok(Some(Message::Frame(kind, content))) => {
                     let text = |content: Vec<u8>| String::from_utf8_lossy(&content).into_owned();
                     match kind {
-                        Kind::Returned => self.outcome = Outcome::Returned(content),
+                        Kind::Returned => self.outcome = Outcome::Returned(Arrived::new(content)),
                         Kind::Panicked => self.outcome = Outcome::Panicked(text(content)),
                         Kind::Undecodable => self.outcome = Outcome::Undecodable(text(content)),
                         Kind::Unencodable => self.outcome = Outcome::Unencodable(text(content)),

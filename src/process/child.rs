@@ -6,13 +6,16 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::birth::MARKER;
+use super::membership::Seat;
 use super::registry::{self, Ran};
+use super::supervisor::Upbringing;
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use super::{channel, supervisor};
 use crate::os::process::{
     die_with_group, die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm,
 };
 use crate::primitive::OnceLock;
+use crate::shm;
 
 /// What a child ends with when its function panicked: what every Rust program ends with.
 const PANICKED: i32 = 101;
@@ -23,7 +26,7 @@ const NO_HANDSHAKE: i32 = 76;
 #[derive(Debug)]
 pub(super) struct Me {
     pub(super) name: String,
-    socket: OwnedFd,
+    socket: &'static OwnedFd,
 }
 
 static ME: OnceLock<Me> = OnceLock::new();
@@ -57,29 +60,40 @@ pub(super) fn serve_if_child() {
 }
 
 fn serve(socket: OwnedFd, parent: u32) -> ! {
+    let socket: &'static OwnedFd = Box::leak(Box::new(socket));
     let mut inbox = Inbox { reader: Reader::default(), bytes: vec![0; 16 * 1024], have: 0..0, descriptors: Vec::new() };
-    let Some(Message::Greeting(theirs)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
+    let Some(Message::Greeting(theirs)) = inbox.next(socket) else { std::process::exit(NO_HANDSHAKE) };
     // From here on this thread may wait for anything: the supervisor watches the parent.
     let Some(watched) = supervisor::open_parent(parent) else { return_to_nobody() };
-    if supervisor::get(Some(watched)).is_err() {
+    let mut descriptors = inbox.descriptors.drain(..);
+    let (memory, reports) = (descriptors.next(), descriptors.next());
+    drop(descriptors);
+    if supervisor::get(Some(Upbringing { parent: watched, socket, reports })).is_err() {
         std::process::exit(NO_HANDSHAKE);
     }
     let identity = registry::identity();
-    let ours = Greeting { identity, pid: std::process::id(), member: 0, descriptors: 0 };
-    let answered = channel::send_all(&socket, &ours.to_bytes());
+    if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
+        && difference(identity, theirs.identity).is_none()
+    {
+        // Without it handles cannot be decoded, which is said then.
+        let _ = shm::attach(memory, member);
+    }
+    let ours = Greeting { identity, pid: std::process::id(), child: theirs.child, parent: theirs.parent };
+    let answered = channel::send_all(socket, &ours.to_bytes());
     if answered.is_err() || difference(identity, theirs.identity).is_some() {
         std::process::exit(NO_HANDSHAKE);
     }
-    let Some(Message::Frame(Kind::Job, content)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
+    let Some(Message::Frame(Kind::Job, content)) = inbox.next(socket) else { std::process::exit(NO_HANDSHAKE) };
     drop(inbox);
     let Some(job) = Job::from_bytes(&content) else { std::process::exit(NO_HANDSHAKE) };
     let Some(task) = registry::entry(job.task) else { std::process::exit(NO_HANDSHAKE) };
     set_comm(job.name);
+    let to_parent = Seat::from_numbers(theirs.parent);
     let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket });
     if cfg!(panic = "abort") {
         say_panics(me);
     }
-    let (kind, content, code) = match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments))) {
+    let (kind, content, code) = match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent))) {
         Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
         Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
         Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),

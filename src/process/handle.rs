@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::birth::Birth;
 use super::error::{Payload, ProcessError};
+use super::membership::Membership;
 use super::record::{Outcome, Phase, Record, State};
 use super::registry::{self, Task, must_be_a_function};
 use super::{codec, supervisor};
@@ -102,13 +103,16 @@ where
             return Err(ProcessError::BadName { name: name.clone() });
         }
         let supervisor = supervisor::get(None)?;
-        let arguments = codec::encode(&self.arguments).map_err(|reason| ProcessError::Encode {
+        let membership = Membership::enlist();
+        let arguments = codec::encode(&self.arguments, &membership.child).map_err(|reason| ProcessError::Encode {
             what: Payload::Arguments,
             task: path,
             reason,
         })?;
         #[cfg_attr(not(test), expect(unused_mut, reason = "tests have something go wrong"))]
-        let mut birth = Birth::new(task, self.name.clone(), arguments, self.handshake);
+        let mut birth = Birth::new(task, self.name.clone(), arguments, self.handshake, membership);
+        // The handles among them are the child's now.
+        drop(self.arguments);
         #[cfg(test)]
         {
             birth.fault = self.fault;
@@ -241,7 +245,7 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
         };
         Err(match ending.outcome {
             None => ProcessError::AlreadyJoined { pid },
-            Some(Outcome::Returned(bytes)) => match codec::decode(&bytes) {
+            Some(Outcome::Returned(value)) => match value.decode() {
                 Ok(value) => return Ok(value),
                 Err(reason) => ProcessError::Decode { what: Payload::Result, task, reason },
             },

@@ -42,7 +42,9 @@ mod charge;
 mod child;
 mod codec;
 mod error;
+mod graveyard;
 mod handle;
+mod membership;
 mod record;
 #[expect(unsafe_code, reason = "a function's value from its type; a table that the linker makes")]
 mod registry;

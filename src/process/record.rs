@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::codec::Arrived;
 use super::error::ProcessError;
 use crate::os::process::End;
 use crate::primitive::{Condvar, Mutex, MutexGuard};
@@ -14,8 +15,8 @@ use crate::primitive::{Condvar, Mutex, MutexGuard};
 /// What came of a process's function.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Its value, in bytes.
-    Returned(Vec<u8>),
+    /// Its value.
+    Returned(Arrived),
     Panicked(String),
     Undecodable(String),
     Unencodable(String),

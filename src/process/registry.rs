@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec;
+use super::membership::Seat;
 
 /// The table. Its order is the linker's: the same in every process of one program.
 #[linkme::distributed_slice]
@@ -86,7 +87,7 @@ pub(super) enum Ran {
 pub struct Entry {
     id: fn() -> TypeId,
     path: fn() -> &'static str,
-    run: fn(&[u8]) -> Ran,
+    run: fn(&[u8], &Seat) -> Ran,
 }
 
 impl Entry {
@@ -105,9 +106,9 @@ impl Entry {
         (self.path)()
     }
 
-    /// Reads the arguments, calls the function, and puts its value into bytes.
-    pub(super) fn run(&self, arguments: &[u8]) -> Ran {
-        (self.run)(arguments)
+    /// Reads the arguments, calls the function, and puts its value into bytes for the process in that seat.
+    pub(super) fn run(&self, arguments: &[u8], to: &Seat) -> Ran {
+        (self.run)(arguments, to)
     }
 
     /// Where its code is: a number that changes from build to build, relative to a function of ours.
@@ -131,7 +132,7 @@ pub(super) const fn must_be_a_function<F>() {
     );
 }
 
-fn run<F, A>(arguments: &[u8]) -> Ran
+fn run<F, A>(arguments: &[u8], to: &Seat) -> Ran
 where
     F: Task<A>,
     A: Serialize + DeserializeOwned,
@@ -141,7 +142,7 @@ where
         Err(reason) => return Ran::Undecodable(reason),
     };
     let value = function::<F>().call(arguments);
-    match codec::encode(&value) {
+    match codec::encode(&value, to) {
         Ok(bytes) => Ran::Returned(bytes),
         Err(reason) => Ran::Unencodable(reason),
     }

@@ -3,21 +3,26 @@
 //! It alone starts them, and never ends: the signal of a parent's death is sent when the *thread* that started the
 //! child ends. In a child it also watches the parent.
 
+use core::time::Duration;
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
+use rustix::net::SocketType;
 
 use super::birth::{Birth, Program};
 use super::charge::Charge;
 use super::error::ProcessError;
+use super::graveyard::Graveyard;
 use super::record::{Phase, Record};
+use super::{channel, membership};
 use crate::os::launch::{BlockedSignals, Stack};
 use crate::os::process::die_with_group;
 use crate::primitive::{Mutex, OnceLock};
+use crate::shm;
 
 /// What other threads see of the supervisor.
 #[derive(Debug)]
@@ -30,14 +35,27 @@ pub(super) struct Supervisor {
     wake: OwnedFd,
     /// All that were asked for and have not ended.
     living: Mutex<Vec<Arc<Record>>>,
+    /// Where members of the shared memory are reported: at the root of the tree.
+    reports: OwnedFd,
+}
+
+/// What a child has of its parent.
+#[derive(Debug)]
+pub(super) struct Upbringing {
+    /// Readable when the parent has ended.
+    pub(super) parent: OwnedFd,
+    /// Its other end is closed when the parent has become another program.
+    pub(super) socket: &'static OwnedFd,
+    /// Where members are reported, if it shares memory with its parent.
+    pub(super) reports: Option<OwnedFd>,
 }
 
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 /// Held while the thread is being made.
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// The supervisor of this process, made at first use. In a child, `parent` is whom it watches.
-pub(super) fn get(parent: Option<OwnedFd>) -> Result<&'static Supervisor, ProcessError> {
+/// The supervisor of this process, made at first use.
+pub(super) fn get(upbringing: Option<Upbringing>) -> Result<&'static Supervisor, ProcessError> {
     if let Some(supervisor) = SUPERVISOR.get() {
         return if supervisor.pid == std::process::id() { Ok(supervisor) } else { Err(ProcessError::Forked) };
     }
@@ -51,15 +69,30 @@ pub(super) fn get(parent: Option<OwnedFd>) -> Result<&'static Supervisor, Proces
     let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(spawn("a descriptor to wait on"))?;
     let add = |fd: &OwnedFd, token| epoll::add(&watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
     add(&wake, WAKE).map_err(spawn("waiting for requests"))?;
-    if let Some(parent) = &parent {
-        add(parent, PARENT).map_err(spawn("watching the parent"))?;
+    let (mut parent, mut reports) = (None, None);
+    if let Some(of) = upbringing {
+        add(&of.parent, PARENT).map_err(spawn("watching the parent"))?;
+        let hung_up = epoll::EventFlags::RDHUP;
+        epoll::add(&watch, of.socket, epoll::EventData::new_u64(PARENT), hung_up)
+            .map_err(spawn("watching the parent"))?;
+        (parent, reports) = (Some(of.parent), of.reports);
     }
+    // Who was given nowhere to report to is a root.
+    let (reports, reported) = match reports {
+        Some(reports) => (reports, None),
+        None => {
+            let (here, reports) = channel::pair(SocketType::DGRAM).map_err(spawn("a socket for reports"))?;
+            add(&here, REPORTS).map_err(spawn("waiting for reports"))?;
+            (reports, Some(here))
+        }
+    };
     let program = Program::open()?;
     let keeper = Keeper {
         watch,
         _parent: parent,
         program,
         stack: Stack::new(),
+        graveyard: reported.map(Graveyard::new),
         charges: HashMap::new(),
         next: 0,
         scratch: vec![0; 64 * 1024],
@@ -83,6 +116,7 @@ pub(super) fn get(parent: Option<OwnedFd>) -> Result<&'static Supervisor, Proces
         inbox: Mutex::new(Vec::new()),
         wake,
         living: Mutex::new(Vec::new()),
+        reports,
     });
     let _ = to.send(supervisor);
     Ok(supervisor)
@@ -136,8 +170,21 @@ extern "C" fn wait_for_all() {
 
 const WAKE: u64 = 0;
 const PARENT: u64 = 1;
-/// A child's tokens: twice its number and this; one more for its end.
-const CHILDREN: u64 = 16;
+const REPORTS: u64 = 2;
+/// Tokens of a child are four times its number and this: for its socket, and one more for its end. Two more is the end
+/// of a member further down.
+const NUMBERED: u64 = 16;
+const SOCKET: u64 = 0;
+const END: u64 = 1;
+const MEMBER: u64 = 2;
+
+fn token(number: u64, what: u64) -> u64 {
+    NUMBERED + 4 * number + what
+}
+
+fn member_token(number: u64) -> u64 {
+    token(number, MEMBER)
+}
 
 /// The thread's own state.
 struct Keeper {
@@ -146,6 +193,8 @@ struct Keeper {
     _parent: Option<OwnedFd>,
     program: Program,
     stack: Stack,
+    /// At the root.
+    graveyard: Option<Graveyard>,
     charges: HashMap<u64, Charge>,
     next: u64,
     scratch: Vec<u8>,
@@ -167,20 +216,28 @@ impl Keeper {
                 match event.data.u64() {
                     WAKE => self.start_asked(supervisor),
                     PARENT => die_with_group(),
+                    REPORTS => {
+                        if let Some(members) = &mut self.graveyard {
+                            members.hear(&self.watch, &mut self.next, member_token);
+                        }
+                    }
                     token => self.hear(supervisor, token),
                 }
             }
             self.check_deadlines();
+            if let Some(members) = &mut self.graveyard {
+                members.look_again(&self.watch, &mut self.next, member_token);
+            }
         }
     }
 
-    fn start_asked(&mut self, supervisor: &Supervisor) {
+    fn start_asked(&mut self, supervisor: &'static Supervisor) {
         let _ = rustix::io::read(&supervisor.wake, &mut [0_u8; 8]);
         let asked = core::mem::take(&mut *supervisor.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for (birth, record) in asked {
             let id = self.next;
             self.next += 1;
-            match self.start(id, birth, &record) {
+            match self.start(supervisor, id, birth, &record) {
                 Ok(charge) => {
                     self.charges.insert(id, charge);
                 }
@@ -192,18 +249,32 @@ impl Keeper {
         }
     }
 
-    fn start(&mut self, id: u64, birth: Birth, record: &Arc<Record>) -> Result<Charge, ProcessError> {
-        let mut charge = birth.start(&self.program, &mut self.stack, record)?;
-        let token = CHILDREN + 2 * id;
+    fn start(
+        &mut self,
+        supervisor: &'static Supervisor,
+        id: u64,
+        mut birth: Birth,
+        record: &Arc<Record>,
+    ) -> Result<Charge, ProcessError> {
+        let mut charge = birth.start(&self.program, supervisor.reports.as_fd(), &mut self.stack, record)?;
         let watch = |fd, token| epoll::add(&self.watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
-        let watched =
-            watch(charge.pidfd(), token + 1).and_then(|()| charge.socket().map_or(Ok(()), |fd| watch(fd, token)));
+        let watched = watch(charge.pidfd(), token(id, END))
+            .and_then(|()| charge.socket().map_or(Ok(()), |fd| watch(fd, token(id, SOCKET))));
         if let Err(error) = watched {
             charge.abandon();
             return Err(ProcessError::Spawn { step: "watching the child", source: error.into() });
         }
+        // First the root knows whose death to watch; only then can the child reach what is shared.
+        if let Some(member) = birth.membership.member()
+            && self.graveyard.is_none()
+            && let Err(error) = membership::report(&supervisor.reports, member, charge.pid(), charge.pidfd())
+        {
+            charge.abandon();
+            return Err(ProcessError::Spawn { step: "telling the first of all parents", source: error.into() });
+        }
+        charge.member = birth.membership.started();
         record.advance(charge.started());
-        self.speak(&mut charge, token);
+        self.speak(&mut charge, token(id, SOCKET));
         Ok(charge)
     }
 
@@ -216,13 +287,23 @@ impl Keeper {
     }
 
     fn hear(&mut self, supervisor: &Supervisor, token: u64) {
-        let (id, ended) = ((token - CHILDREN) / 2, token % 2 == 1);
+        let (id, what) = ((token - NUMBERED) / 4, (token - NUMBERED) % 4);
+        if what == MEMBER {
+            if let Some(members) = &mut self.graveyard {
+                members.bury(id);
+            }
+            return;
+        }
+        let ended = what == END;
         // Gone already: its end was in the same batch.
         let Some(mut charge) = self.charges.remove(&id) else { return };
         charge.hear(&mut self.scratch);
         if ended {
             let record = Arc::clone(charge.record());
+            let member = charge.member.filter(|_| self.graveyard.is_some());
             let phase = charge.bury();
+            // Elsewhere than at the root it is the root that sweeps.
+            member.into_iter().for_each(shm::member_died);
             supervisor.forget(&record);
             record.advance(phase);
         } else {
@@ -232,11 +313,12 @@ impl Keeper {
     }
 
     fn time_left(&self) -> Option<Timespec> {
-        let next = self.charges.values().filter_map(Charge::deadline).min()?;
-        let left = next.saturating_duration_since(Instant::now());
+        let deadline = self.charges.values().filter_map(Charge::deadline).min();
         // One more, so that the deadline has passed when we wake.
-        let left = left.saturating_add(core::time::Duration::from_millis(1));
-        Timespec::try_from(left).ok()
+        let moment = Duration::from_millis(1);
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).saturating_add(moment));
+        let again = self.graveyard.as_ref().and_then(Graveyard::look_in);
+        Timespec::try_from(left.into_iter().chain(again).min()?).ok()
     }
 
     fn check_deadlines(&mut self) {

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::birth::Fault;
+use super::codec;
+use super::membership::Seat;
 use super::registry::{self, Identity};
 use super::{Process, ProcessError};
 use crate::primitive::{AtomicU32, Ordering};
@@ -71,7 +73,7 @@ fn a_child_that_hangs_before_it_is_ready_is_killed_at_the_deadline_with_all_it_s
 #[test]
 fn a_child_that_says_something_else_is_another_build() {
     // It answers through the socket that it was given, but not with a greeting.
-    let script = "fd=${MILLPOND_CHILD%%:*}; head -c 40 /dev/zero >&$fd; sleep 1000";
+    let script = "fd=${MILLPOND_CHILD%%:*}; head -c 48 /dev/zero >&$fd; sleep 1000";
     let (_, error) = faulty(other_program(&["/bin/bash", "-c", script]), Duration::from_secs(3600));
     assert!(matches!(error, ProcessError::OtherBuild { .. }), "{error}");
     assert!(error.to_string().contains("a greeting"), "{error}");
@@ -101,13 +103,16 @@ fn the_table_finds_a_function_by_its_type_alone() {
     fn twin() -> u32 {
         CALLS.fetch_add(1, Ordering::Relaxed)
     }
+    let nobody = Seat::None("a test".to_owned());
     let place = registry::find_of(&add).unwrap();
     let entry = registry::entry(place).unwrap();
     assert!(entry.path().ends_with("tests::add"), "{entry:?}");
-    let sum = entry.run(&super::codec::encode(&(20_u32, 22_u32)).unwrap());
-    assert_eq!(sum, registry::Ran::Returned(super::codec::encode(&42_u32).unwrap()));
-    assert!(matches!(entry.run(&[0xff]), registry::Ran::Undecodable(_)));
-    assert!(matches!(entry.run(&[1, 2, 3]), registry::Ran::Undecodable(reason) if reason.contains("left over")));
+    let sum = entry.run(&codec::encode(&(20_u32, 22_u32), &nobody).unwrap(), &nobody);
+    assert_eq!(sum, registry::Ran::Returned(codec::encode(&42_u32, &nobody).unwrap()));
+    assert!(matches!(entry.run(&[0xff], &nobody), registry::Ran::Undecodable(_)));
+    assert!(
+        matches!(entry.run(&[0, 0, 0, 0, 1, 2, 3], &nobody), registry::Ran::Undecodable(reason) if reason.contains("left over"))
+    );
     assert_eq!(registry::find_of(&twin), None);
     assert!(registry::entry(u32::MAX).is_none());
     assert_eq!(registry::identity(), registry::identity());

@@ -1,7 +1,7 @@
 //! What parent and child say to each other: a greeting each, then frames.
 //!
 //! ```text
-//! greeting: magic 8 | protocol 4 | build 8 | table 8 | pid 4 | member 4 | descriptors 4      little-endian
+//! greeting: magic 8 | protocol 4 | build 8 | table 8 | pid 4 | seat of the child 8 | of its parent 8   little-endian
 //! frame:    kind 1  | length 8   | bytes
 //! ```
 //! The first two fields of a greeting stay as they are in every version, so that the others can be compared.
@@ -10,7 +10,7 @@ use super::registry::Identity;
 
 const MAGIC: [u8; 8] = *b"millpond";
 /// Bytes of a greeting.
-pub(super) const GREETING: usize = 40;
+pub(super) const GREETING: usize = 48;
 /// Bytes before a frame's content.
 const HEADER: usize = 9;
 
@@ -20,10 +20,10 @@ pub(super) struct Greeting {
     pub(super) identity: Identity,
     /// Who says it.
     pub(super) pid: u32,
-    /// Which member of the shared memory the child is; 0 from the child.
-    pub(super) member: u32,
-    /// How many descriptors come along.
-    pub(super) descriptors: u32,
+    /// Where the child sits in the shared memory, as in [`Seat`](super::membership::Seat).
+    pub(super) child: (u32, u32),
+    /// Where the parent sits.
+    pub(super) parent: (u32, u32),
 }
 
 impl Greeting {
@@ -39,8 +39,9 @@ impl Greeting {
         put(&self.identity.build.to_le_bytes());
         put(&self.identity.table.to_le_bytes());
         put(&self.pid.to_le_bytes());
-        put(&self.member.to_le_bytes());
-        put(&self.descriptors.to_le_bytes());
+        for number in [self.child.0, self.child.1, self.parent.0, self.parent.1] {
+            put(&number.to_le_bytes());
+        }
         bytes
     }
 
@@ -49,7 +50,7 @@ impl Greeting {
         let four = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
         let identity = Identity { protocol: four(8), build: eight(12), table: eight(20) };
-        let greeting = Self { identity, pid: four(28), member: four(32), descriptors: four(36) };
+        let greeting = Self { identity, pid: four(28), child: (four(32), four(36)), parent: (four(40), four(44)) };
         (bytes[..8] == MAGIC).then_some(greeting)
     }
 }
@@ -198,8 +199,8 @@ mod tests {
     const GREETING_OF_7: Greeting = Greeting {
         identity: Identity { protocol: 1, build: 0x1122_3344_5566_7788, table: u64::MAX },
         pid: 7,
-        member: 9,
-        descriptors: 2,
+        child: (9, 8),
+        parent: (u32::MAX, 0),
     };
 
     fn all(reader: &mut Reader, mut bytes: &[u8]) -> Result<Vec<Message>, Rubbish> {
@@ -226,7 +227,7 @@ mod tests {
             Message::Frame(Kind::Returned, vec![]),
             Message::Frame(Kind::Panicked, b"no".to_vec()),
         ];
-        for piece in [1, 2, 3, 7, 40, 41, 1000] {
+        for piece in [1, 2, 3, 7, 48, 49, 1000] {
             let mut reader = Reader::default();
             let read: Vec<_> = bytes.chunks(piece).flat_map(|piece| all(&mut reader, piece).unwrap()).collect();
             assert_eq!(read, expected, "in pieces of {piece}");
