@@ -30,6 +30,9 @@ pub mod ipc;
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod allocator;
 
+#[cfg(all(not(millpond_loom), feature = "process"))]
+pub mod process;
+
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]
 pub use block::reserve::HugePages;

@@ -6,7 +6,11 @@
 #[cfg(not(millpond_loom))]
 mod imp {
     pub(crate) use core::hint::spin_loop;
+    #[cfg(feature = "process")]
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32};
     pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    #[cfg(feature = "process")]
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 }
 
 #[cfg(millpond_loom)]

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("shm", 5),
     ("allocator", 6),
     ("ipc", 6),
+    ("process", 8),
     ("lib", 10),
 ];
 

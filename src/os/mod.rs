@@ -5,6 +5,12 @@
 
 #[cfg(all(test, not(millpond_loom)))]
 pub(crate) mod fake;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "reads the program's own notes")]
+pub(crate) mod image;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "starts processes")]
+pub(crate) mod launch;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "system calls")]
 mod linux;
@@ -12,6 +18,9 @@ mod linux;
 mod lock;
 #[cfg(not(millpond_loom))]
 mod once;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod process;
 #[cfg(all(feature = "process", not(millpond_loom)))]
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod shared;
