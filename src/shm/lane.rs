@@ -130,6 +130,8 @@ pub(crate) struct Lane<'a> {
     segment: &'a Segment,
     pub(crate) head: &'a LaneHead,
     ring: Ring<'a, SlotsAt>,
+    /// At most one sends and one receives.
+    single: bool,
 }
 
 /// A message that is to be sent. Dropped before, it is as if it had never been.
@@ -360,7 +362,19 @@ impl<'a> Lane<'a> {
         // SAFETY: as above.
         let first = unsafe { body.add(size_of::<LaneHead>()) };
         let ring = Ring { slots: SlotsAt { first, count }, head: &head.head, tail: &head.tail };
-        Self { segment, head, ring }
+        Self { segment, head, ring, single: false }
+    }
+
+    /// The same lane, for who knows that at most one sends and one receives.
+    #[inline]
+    pub(crate) fn single(mut self) -> Self {
+        self.single = true;
+        self
+    }
+
+    #[inline]
+    fn wake(&self, signal: &Signal) {
+        if self.single { signal.wake_only_fenced() } else { signal.wake_one_fenced() }
     }
 
     /// Says how many slots it has, for who sweeps: before anybody else can see it.
@@ -427,7 +441,7 @@ impl<'a> Lane<'a> {
         ready.sent();
         self.ring.publish(claim, note);
         step::reach(7);
-        self.head.items.wake_one_fenced();
+        self.wake(&self.head.items);
         Ok(())
     }
 
@@ -473,7 +487,7 @@ impl<'a> Lane<'a> {
         step::reach(13);
         self.ring.release(claim);
         step::reach(14);
-        self.head.space.wake_one_fenced();
+        self.wake(&self.head.space);
         good.map_err(LaneError::Shm)
     }
 

@@ -5,7 +5,6 @@
 //! has stamped it (invariant O1 in `README.md`).
 
 use core::ptr::NonNull;
-use core::sync::atomic::fence;
 
 use super::block::{Owner, State, Word};
 use super::error::ShmError;
@@ -14,7 +13,7 @@ use super::id::Id;
 use super::layout::{MEMBERS, TOKENS};
 use super::segment::{Entry, Segment};
 use super::{bodies, step, store};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering, fence};
 
 /// What kind of object is in a block, with a fingerprint of its types: the entry's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
