@@ -26,12 +26,14 @@ pub enum Wait {
 /// Whoever sleeps with a clock looks after so long whether what it waits for still exists. Setting a clock costs a
 /// quarter of a microsecond, so most sleep without one: a death that this process is told of wakes them to look.
 pub(super) const TICK: Duration = Duration::from_millis(100);
-/// Spins at most: a few microseconds.
-const MOST_SPINS: u32 = 256;
+/// Looks at most, before it sleeps: ten microseconds or so in all.
+const MOST_SPINS: u32 = 32;
+/// Pauses between two looks, at most, as a power of two: each look takes the line away from who is writing into it.
+const PAUSES: u32 = 4;
 /// After so many sleeps a waiter that doesn't spin any more tries again.
 const RETRY: u32 = 64;
-/// Spins of one that never sleeps, between two looks at the clock.
-const SPINS_A_LOOK: u32 = 1 << 14;
+/// Looks of one that never sleeps, between two at the clock.
+const SPINS_A_LOOK: u32 = 1 << 12;
 
 /// How a handle waits, and what it has learnt.
 #[derive(Debug)]
@@ -91,12 +93,12 @@ impl Waiter {
         mut done: impl FnMut() -> Option<Result<R, E>>,
     ) -> Result<R, E> {
         loop {
-            for _ in 0..self.spins() {
+            for look in 0..self.spins() {
                 if let Some(result) = done() {
                     self.answered();
                     return result;
                 }
-                spin_loop();
+                (0..1 << look.min(PAUSES)).for_each(|_| spin_loop());
             }
             let left = deadline.map_or(TICK, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {

@@ -46,6 +46,9 @@ pub(crate) mod segment;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "signals are listed by address")]
 pub(crate) mod sleepers;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lays lanes and a table over a block's bytes")]
+pub(crate) mod stages;
 pub(crate) mod step;
 #[cfg(not(millpond_loom))]
 pub(crate) mod store;
