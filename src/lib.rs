@@ -23,6 +23,12 @@ mod heap;
 #[cfg(not(millpond_loom))]
 mod pool;
 
+#[cfg(feature = "process")]
+mod shm;
+
+#[cfg(all(feature = "process", not(millpond_loom)))]
+pub mod ipc;
+
 #[cfg(feature = "thread")]
 mod task;
 
@@ -32,6 +38,9 @@ pub mod thread;
 #[cfg(all(not(millpond_loom), any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly")))]
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod allocator;
+
+#[cfg(all(not(millpond_loom), feature = "process"))]
+pub mod process;
 
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]

@@ -8,15 +8,17 @@ mod imp {
     #[cfg(feature = "thread")]
     pub(crate) use core::cell::UnsafeCell;
     pub(crate) use core::hint::spin_loop;
-    #[cfg(feature = "thread")]
+    #[cfg(any(feature = "thread", feature = "process"))]
     pub(crate) use core::sync::atomic::fence;
+    #[cfg(feature = "process")]
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32};
     pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 
 #[cfg(millpond_loom)]
 mod imp {
     pub(crate) use loom::hint::spin_loop;
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 pub(crate) use imp::*;
@@ -25,3 +27,9 @@ pub(crate) use imp::*;
 mod waiting;
 #[cfg(feature = "thread")]
 pub(crate) use waiting::*;
+
+/// Locks whose first wait allocates nothing, for what lives as long as the program and is no protocol of its own.
+#[cfg(all(feature = "process", not(millpond_loom)))]
+pub(crate) mod plain {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+}

@@ -8,6 +8,10 @@ pub(crate) enum Call {
     Map,
     Remap,
     Purge,
+    /// A file in memory.
+    MemoryFile,
+    /// Pages of such a file.
+    Room,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,12 @@ pub(crate) mod fake;
 #[cfg(feature = "thread")]
 #[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "system calls"))]
 mod futex;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "reads the program's own notes")]
+pub(crate) mod image;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "starts processes")]
+pub(crate) mod launch;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "system calls")]
 mod linux;
@@ -15,6 +21,12 @@ mod linux;
 mod lock;
 #[cfg(not(millpond_loom))]
 mod once;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod process;
+#[cfg(all(feature = "process", not(millpond_loom)))]
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod shared;
 #[cfg(all(feature = "thread", not(millpond_loom)))]
 #[expect(unsafe_code, reason = "system calls")]
 mod thread;

@@ -1,0 +1,157 @@
+//! The child's side: recognising that one is a child, the handshake, the function, the end.
+
+use core::any::Any;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::birth::MARKER;
+use super::membership::Seat;
+use super::registry::{self, Ran};
+use super::supervisor::Upbringing;
+use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
+use super::{channel, supervisor};
+use crate::os::process::{
+    die_with_group, die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm,
+};
+use crate::primitive::plain::OnceLock;
+use crate::shm;
+
+/// What a child ends with when its function panicked: what every Rust program ends with.
+const PANICKED: i32 = 101;
+/// What a child ends with when its parent doesn't speak as it should (`EX_PROTOCOL`).
+const NO_HANDSHAKE: i32 = 76;
+
+/// This process, if it is a child.
+#[derive(Debug)]
+pub(super) struct Me {
+    pub(super) name: String,
+    socket: &'static OwnedFd,
+}
+
+static ME: OnceLock<Me> = OnceLock::new();
+
+pub(super) fn me() -> Option<&'static Me> {
+    ME.get()
+}
+
+/// Serves and never returns, if this process is a child.
+pub(super) fn serve_if_child() {
+    let Some(marker) = std::env::var_os(MARKER) else { return };
+    let mut parts = marker.to_str().unwrap_or_default().split(':');
+    let (socket, stdout, parent) = (parts.next(), parts.next(), parts.next());
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<i32>().ok());
+    let (Some(socket), Some(stdout), Some(parent)) =
+        (number(socket), number(stdout), parent.and_then(|parent| parent.parse::<u32>().ok()))
+    else {
+        return;
+    };
+    // A command that a child started before it got here has the variable, but not the socket.
+    if let Some(socket) = inherited_socket(socket, parent) {
+        remove_variable(MARKER);
+        die_with_parent(parent);
+        if let Some(stdout) = inherited_descriptor(stdout) {
+            // What the harness has said so far is not ours.
+            let _ = std::io::stdout().flush();
+            let _ = rustix::stdio::dup2_stdout(&stdout);
+        }
+        serve(socket, parent)
+    }
+}
+
+fn serve(socket: OwnedFd, parent: u32) -> ! {
+    let socket: &'static OwnedFd = Box::leak(Box::new(socket));
+    let mut inbox = Inbox { reader: Reader::default(), bytes: vec![0; 16 * 1024], have: 0..0, descriptors: Vec::new() };
+    let Some(Message::Greeting(theirs)) = inbox.next(socket) else { std::process::exit(NO_HANDSHAKE) };
+    // From here on this thread may wait for anything: the supervisor watches the parent.
+    let Some(watched) = supervisor::open_parent(parent) else { return_to_nobody() };
+    let mut descriptors = inbox.descriptors.drain(..);
+    let (memory, reports) = (descriptors.next(), descriptors.next());
+    drop(descriptors);
+    if supervisor::get(Some(Upbringing { parent: watched, socket, reports })).is_err() {
+        std::process::exit(NO_HANDSHAKE);
+    }
+    let identity = registry::identity();
+    if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
+        && difference(identity, theirs.identity).is_none()
+    {
+        // Without it handles cannot be decoded, which is said then.
+        let _ = shm::attach(memory, member);
+    }
+    let ours = Greeting { identity, pid: std::process::id(), child: theirs.child, parent: theirs.parent };
+    let answered = channel::send_all(socket, &ours.to_bytes());
+    if answered.is_err() || difference(identity, theirs.identity).is_some() {
+        std::process::exit(NO_HANDSHAKE);
+    }
+    let Some(Message::Frame(Kind::Job, content)) = inbox.next(socket) else { std::process::exit(NO_HANDSHAKE) };
+    drop(inbox);
+    let Some(job) = Job::from_bytes(&content) else { std::process::exit(NO_HANDSHAKE) };
+    let Some(task) = registry::entry(job.task) else { std::process::exit(NO_HANDSHAKE) };
+    set_comm(job.name);
+    let to_parent = Seat::from_numbers(theirs.parent);
+    let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket });
+    if cfg!(panic = "abort") {
+        say_panics(me);
+    }
+    let (kind, content, code) = match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent))) {
+        Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
+        Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
+        Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
+        Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec(), PANICKED),
+    };
+    me.say(kind, &content);
+    std::process::exit(code)
+}
+
+fn return_to_nobody() -> ! {
+    die_with_group();
+    std::process::exit(NO_HANDSHAKE)
+}
+
+impl Me {
+    /// Tells the parent. It is gone if that fails, and so are we in a moment.
+    fn say(&self, kind: Kind, content: &[u8]) {
+        let said = channel::send_all(&self.socket, &header(kind, content.len()));
+        let _ = said.and_then(|()| channel::send_all(&self.socket, content));
+    }
+}
+
+/// Where a panic ends the process, whichever thread it is on, its message goes to the parent first.
+fn say_panics(me: &'static Me) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        me.say(Kind::Panicked, panic_message(panic.payload()).as_bytes());
+    }));
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
+}
+
+/// What has come through the socket and was not taken out yet.
+struct Inbox {
+    reader: Reader,
+    bytes: Vec<u8>,
+    have: core::ops::Range<usize>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Inbox {
+    /// The next whole message. None where the parent closed its end or sent rubbish.
+    fn next(&mut self, socket: &OwnedFd) -> Option<Message> {
+        loop {
+            let mut rest = &self.bytes[self.have.clone()];
+            let message = self.reader.next(&mut rest).ok()?;
+            self.have.start = self.have.end - rest.len();
+            if message.is_some() {
+                return message;
+            }
+            match channel::receive(socket, &mut self.bytes, &mut self.descriptors) {
+                Ok(0) | Err(_) => return None,
+                Ok(len) => self.have = 0..len,
+            }
+        }
+    }
+}

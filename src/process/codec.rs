@@ -1,0 +1,53 @@
+//! Values as bytes, and the handles in them: queues, locks, pipe ends and slices travel as arguments and results.
+
+use core::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::membership::Seat;
+use crate::shm::{Member, message};
+
+/// A value's bytes for the process in that seat, or what serde says against it. The handles in the value are passed on,
+/// so the caller drops the value now.
+pub(super) fn encode<T: Serialize>(value: &T, to: &Seat) -> Result<Vec<u8>, String> {
+    let packet = message::encode(value).map_err(|error| error.to_string())?;
+    let to = match to {
+        Seat::Taken(member) => *member,
+        // No handle, so it goes to nobody.
+        Seat::None(_) if packet.handles.0.is_empty() => Member { index: 0, generation: 0 },
+        Seat::None(reason) => return Err(format!("a handle in it cannot travel: {reason}")),
+    };
+    packet.send_to(to).map_err(|error| error.to_string())
+}
+
+/// The value of bytes that another process sent; all of them.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    message::decode(bytes).map_err(|error| error.to_string())
+}
+
+/// A value that arrived and was not asked for yet. The handles in it are released if nobody asks.
+pub(super) struct Arrived(Vec<u8>);
+
+impl Arrived {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn decode<T: DeserializeOwned>(mut self) -> Result<T, String> {
+        decode(&core::mem::take(&mut self.0))
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        // Claims the handles; a value of another type takes none of them, so they are released.
+        let _: Result<(), _> = decode(&self.0);
+    }
+}
+
+impl fmt::Debug for Arrived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}

@@ -1,0 +1,81 @@
+//! The root's: members further down the tree, each with the descriptor that tells its end.
+//!
+//! What a process held of the shared memory is swept by the root alone, for it lives as long as anybody does.
+
+use core::time::Duration;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::membership;
+use crate::shm::{self, Member};
+
+/// When to look again at what could not be watched.
+const A_WHILE: Duration = Duration::from_millis(20);
+
+/// Members that other processes than the root have started.
+pub(super) struct Graveyard {
+    /// Where they are reported.
+    reports: OwnedFd,
+    watched: HashMap<u64, (OwnedFd, Member)>,
+    /// Those for which there was no descriptor left.
+    unwatched: Vec<(u32, Member)>,
+}
+
+impl Graveyard {
+    pub(super) fn new(reports: OwnedFd) -> Self {
+        Self { reports, watched: HashMap::new(), unwatched: Vec::new() }
+    }
+
+    /// Takes in reports, and has each new member's end waited for under `token` of the next number.
+    pub(super) fn hear(&mut self, watch: &OwnedFd, next: &mut u64, token: fn(u64) -> u64) {
+        while let Some(report) = membership::next_report(&self.reports) {
+            match report.pidfd {
+                Some(pidfd) => self.watch(watch, next, token, (pidfd, report.pid, report.member)),
+                None => self.unwatched.push((report.pid, report.member)),
+            }
+        }
+    }
+
+    fn watch(
+        &mut self,
+        watch: &OwnedFd,
+        next: &mut u64,
+        token: fn(u64) -> u64,
+        (pidfd, pid, member): (OwnedFd, u32, Member),
+    ) {
+        let number = *next;
+        *next += 1;
+        match epoll::add(watch, &pidfd, epoll::EventData::new_u64(token(number)), epoll::EventFlags::IN) {
+            Ok(()) => drop(self.watched.insert(number, (pidfd, member))),
+            Err(_) => self.unwatched.push((pid, member)),
+        }
+    }
+
+    /// A member has ended: what it held is swept.
+    pub(super) fn bury(&mut self, number: u64) {
+        if let Some((_, member)) = self.watched.remove(&number) {
+            shm::member_died(member);
+        }
+    }
+
+    /// How long until there may be room again for descriptors that are wanting.
+    pub(super) fn look_in(&self) -> Option<Duration> {
+        (!self.unwatched.is_empty()).then_some(A_WHILE)
+    }
+
+    pub(super) fn look_again(&mut self, watch: &OwnedFd, next: &mut u64, token: fn(u64) -> u64) {
+        for (pid, member) in core::mem::take(&mut self.unwatched) {
+            let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            match number.map(|number| pidfd_open(number, PidfdFlags::empty())) {
+                Some(Ok(pidfd)) => self.watch(watch, next, token, (pidfd, pid, member)),
+                // It is gone.
+                None | Some(Err(Errno::SRCH)) => shm::member_died(member),
+                Some(Err(_)) => self.unwatched.push((pid, member)),
+            }
+        }
+    }
+}

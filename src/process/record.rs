@@ -1,0 +1,123 @@
+//! What a handle and the supervisor both know of one process.
+
+use core::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::codec::Arrived;
+use super::error::ProcessError;
+use crate::os::process::End;
+use crate::primitive::plain::{Condvar, Mutex, MutexGuard};
+
+/// What came of a process's function.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Its value.
+    Returned(Arrived),
+    Panicked(String),
+    Undecodable(String),
+    Unencodable(String),
+    /// The child never was ready: it ended, or was killed for being late.
+    NeverReady {
+        late: Option<Duration>,
+    },
+    /// The child was another program, and was killed.
+    OtherBuild(String),
+    /// The child was ready, then sent what means nothing, and was killed.
+    Rubbish,
+    /// Nothing was heard before the end.
+    Nothing,
+}
+
+/// Where a process is in its life. The order is the only one.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The supervisor was asked to start it.
+    Asked,
+    /// The system could not.
+    Refused(Option<ProcessError>),
+    /// It runs, or has ended without the supervisor knowing yet.
+    Started { pid: u32, pidfd: Arc<OwnedFd> },
+    /// It has ended and was reaped. The outcome is taken by `join`.
+    Ended { pid: u32, end: End, outcome: Option<Outcome> },
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// Nobody waits for it, neither a handle's drop nor the end of `main`.
+    pub(super) detached: bool,
+    /// Its handle has sent it a signal.
+    pub(super) signalled: bool,
+}
+
+/// One process, from the request to start it on.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// The function, by its path.
+    pub(super) task: &'static str,
+    state: Mutex<State>,
+    /// The phase has changed.
+    changed: Condvar,
+}
+
+impl Record {
+    pub(super) fn new(task: &'static str) -> Self {
+        let state = Mutex::new(State { phase: Phase::Asked, detached: false, signalled: false });
+        Self { task, state, changed: Condvar::new() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The supervisor's word on what has become of it.
+    pub(super) fn advance(&self, phase: Phase) {
+        self.state().phase = phase;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the supervisor has started it: its id, or why not.
+    pub(super) fn wait_started(&self) -> Result<u32, ProcessError> {
+        let mut state = self.state();
+        loop {
+            match &mut state.phase {
+                Phase::Asked => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Phase::Refused(error) => return Err(error.take().unwrap_or(ProcessError::Forked)),
+                Phase::Started { pid, .. } | Phase::Ended { pid, .. } => return Ok(*pid),
+            }
+        }
+    }
+
+    /// Waits until it has ended. None if that isn't so within `limit`.
+    pub(super) fn wait_ended(&self, limit: Option<Duration>) -> Option<MutexGuard<'_, State>> {
+        // A limit beyond the clock's end is none.
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let mut state = self.state();
+        while !matches!(state.phase, Phase::Ended { .. } | Phase::Refused(_)) {
+            state = match until {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.checked_duration_since(Instant::now())?;
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        Some(state)
+    }
+
+    /// Sends a signal, if the process hasn't ended.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        let mut state = self.state();
+        let State { phase: Phase::Started { pid, pidfd }, signalled, .. } = &mut *state else { return Ok(()) };
+        *signalled = true;
+        match pidfd_send_signal(pidfd.as_fd(), signal) {
+            // It has ended a moment ago.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(ProcessError::Signal { pid: *pid, source: error.into() }),
+        }
+    }
+}

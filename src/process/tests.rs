@@ -1,0 +1,120 @@
+//! Faults that need a word from inside: children that are no children of ours.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::birth::Fault;
+use super::codec;
+use super::membership::Seat;
+use super::registry::{self, Identity};
+use super::{Process, ProcessError};
+use crate::primitive::{AtomicU32, Ordering};
+
+crate::test_support!();
+
+fn add(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+crate::tasks![add];
+
+fn faulty(fault: Fault, handshake: Duration) -> (Process<u32>, ProcessError) {
+    let mut child = Process::new(add, (1, 2)).handshake_timeout(handshake);
+    child.fault = Some(fault);
+    let child = child.start().unwrap();
+    let error = child.join_timeout(Duration::from_secs(60)).unwrap_err();
+    assert!(!child.is_alive(), "{error}");
+    (child, error)
+}
+
+fn other_program(words: &[&str]) -> Fault {
+    let program: OwnedFd = std::fs::File::open(words[0]).unwrap().into();
+    Fault::OtherProgram(program, words.iter().map(|word| CString::new(*word).unwrap()).collect())
+}
+
+#[test]
+fn a_child_that_dies_before_it_is_ready_is_a_named_error() {
+    let hour = Duration::from_secs(3600);
+    let (child, error) = faulty(other_program(&["/bin/false"]), hour);
+    assert!(matches!(error, ProcessError::DiedInHandshake { code: Some(1), signal: None, .. }), "{error}");
+    assert_eq!(child.exit_status().unwrap().code(), Some(1));
+    let (_, error) = faulty(other_program(&["/bin/sh", "-c", "kill -9 $$"]), hour);
+    assert!(matches!(error, ProcessError::DiedInHandshake { code: None, signal: Some(9), .. }), "{error}");
+    assert!(error.to_string().contains("first line"), "{error}");
+}
+
+#[test]
+fn a_child_that_hangs_before_it_is_ready_is_killed_at_the_deadline_with_all_it_started() {
+    let limit = Duration::from_millis(100);
+    let started = Instant::now();
+    let mark = format!("sleep 98{}", std::process::id());
+    let (child, error) = faulty(other_program(&["/bin/sh", "-c", &format!("{mark} & wait")]), limit);
+    assert!(started.elapsed() >= limit);
+    match &error {
+        ProcessError::HandshakeTimedOut { pid, after } => assert_eq!((*pid, *after), (child.id(), limit)),
+        _ => panic!("{error}"),
+    }
+    let left = || {
+        let commands = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok());
+        let mark = mark.replace(' ', "\0").into_bytes();
+        commands.filter(|command| command.starts_with(&mark)).count()
+    };
+    while left() > 0 {
+        assert!(started.elapsed() < Duration::from_secs(60), "its command was left behind");
+        std::thread::yield_now();
+    }
+    // The next one is well.
+    assert_eq!(Process::spawn(add, (1, 2)).unwrap().join().unwrap(), 3);
+}
+
+#[test]
+fn a_child_that_says_something_else_is_another_build() {
+    // It answers through the socket that it was given, but not with a greeting.
+    let script = "fd=${MILLPOND_CHILD%%:*}; head -c 48 /dev/zero >&$fd; sleep 1000";
+    let (_, error) = faulty(other_program(&["/bin/bash", "-c", script]), Duration::from_secs(3600));
+    assert!(matches!(error, ProcessError::OtherBuild { .. }), "{error}");
+    assert!(error.to_string().contains("a greeting"), "{error}");
+}
+
+#[test]
+fn each_side_sees_that_the_other_is_another_build() {
+    let ours = registry::identity();
+    let others = [
+        (Identity { protocol: 99, ..ours }, "version 1 of the handshake"),
+        (Identity { table: !ours.table, ..ours }, "tasks!"),
+        (Identity { build: !ours.build, ..ours }, "another build"),
+    ];
+    for (other, said) in others {
+        let (child, error) = faulty(Fault::OtherIdentity(other), Duration::from_secs(3600));
+        assert!(matches!(error, ProcessError::OtherBuild { .. }), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+        // It was killed by us, or has ended by itself, seeing the same; it ran nothing.
+        let status = child.exit_status().unwrap();
+        assert!(!status.success(), "{status}");
+    }
+}
+
+#[test]
+fn the_table_finds_a_function_by_its_type_alone() {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    fn twin() -> u32 {
+        CALLS.fetch_add(1, Ordering::Relaxed)
+    }
+    let nobody = Seat::None("a test".to_owned());
+    let place = registry::find_of(&add).unwrap();
+    let entry = registry::entry(place).unwrap();
+    assert!(entry.path().ends_with("tests::add"), "{entry:?}");
+    let sum = entry.run(&codec::encode(&(20_u32, 22_u32), &nobody).unwrap(), &nobody);
+    assert_eq!(sum, registry::Ran::Returned(codec::encode(&42_u32, &nobody).unwrap()));
+    assert!(matches!(entry.run(&[0xff], &nobody), registry::Ran::Undecodable(_)));
+    assert!(
+        matches!(entry.run(&[0, 0, 0, 0, 1, 2, 3], &nobody), registry::Ran::Undecodable(reason) if reason.contains("left over"))
+    );
+    assert_eq!(registry::find_of(&twin), None);
+    assert!(registry::entry(u32::MAX).is_none());
+    assert_eq!(registry::identity(), registry::identity());
+    assert_eq!(twin(), 0);
+}

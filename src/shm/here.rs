@@ -1,0 +1,126 @@
+//! The segment of this process, and who this process is in it.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::block::{NOBODY, Owner};
+use super::error::ShmError;
+use super::members::{self, Member};
+
+use super::segment::Segment;
+use crate::os::{self, Lock};
+use crate::primitive::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Address space of the segment, in bytes, if the system lets us have so much. It costs nothing until used.
+const RESERVED: usize = 256 << 30;
+
+/// The segment, never undone: handles point into it.
+static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(core::ptr::null_mut());
+/// Who this process is: index plus one in the upper half, generation in the lower; 0 for nobody.
+static ME: AtomicU64 = AtomicU64::new(0);
+/// Held while the segment is made or joined.
+static MAKING: Lock<()> = Lock::new(());
+/// Whether this process was made by `fork` from a member.
+static FORKED: AtomicU32 = AtomicU32::new(0);
+
+/// The segment, and who this process is in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Here {
+    pub(crate) segment: &'static Segment,
+    pub(crate) member: Member,
+}
+
+impl Here {
+    pub(crate) fn me(&self) -> Owner {
+        self.member.index
+    }
+}
+
+/// Where this process is, if it is a member already.
+#[inline]
+fn known() -> Option<Here> {
+    // Acquire: pairs with the Release in `settle`.
+    let me = ME.load(Ordering::Acquire);
+    if me == 0 {
+        return None;
+    }
+    let segment = SEGMENT.load(Ordering::Acquire);
+    // SAFETY: set before `ME` was, and leaked.
+    let segment = unsafe { &*segment };
+    #[expect(clippy::cast_possible_truncation, reason = "packed so in `settle`")]
+    Some(Here { segment, member: Member { index: ((me >> 32) - 1) as Owner, generation: me as u32 } })
+}
+
+fn settle(segment: Segment, member: Member) -> Here {
+    let segment: &'static Segment = Box::leak(Box::new(segment));
+    SEGMENT.store(core::ptr::from_ref(segment).cast_mut(), Ordering::Release);
+    os::shared::in_forked_child(forked);
+    let me = (u64::from(member.index) + 1) << 32 | u64::from(member.generation);
+    // Release: whoever sees it sees the segment.
+    ME.store(me, Ordering::Release);
+    Here { segment, member }
+}
+
+/// A child made by `fork` has the mapping, but what the segment says its parent owns is not its.
+extern "C" fn forked() {
+    FORKED.store(1, Ordering::Relaxed);
+    ME.store(0, Ordering::Release);
+}
+
+/// Where this process is; makes the segment if it is the first to ask.
+#[inline]
+pub(crate) fn here() -> Result<Here, ShmError> {
+    match known() {
+        Some(here) => Ok(here),
+        None => first(),
+    }
+}
+
+#[cold]
+fn first() -> Result<Here, ShmError> {
+    if FORKED.load(Ordering::Relaxed) != 0 {
+        return Err(ShmError::NotAMember);
+    }
+    let _making = MAKING.lock();
+    if let Some(here) = known() {
+        return Ok(here);
+    }
+    let segment = Segment::create(RESERVED)?;
+    let member = members::enlist(&segment, NOBODY)?;
+    members::join(&segment, member, os::shared::process_id())?;
+    Ok(settle(segment, member))
+}
+
+/// The descriptor that a child inherits: of the one segment of this tree of processes, made if there is none.
+///
+/// It is closed on exec; whoever starts a child hands a duplicate on.
+pub(crate) fn share() -> Result<BorrowedFd<'static>, ShmError> {
+    Ok(here()?.segment.file())
+}
+
+/// Reserves a member's number for a child that is about to start.
+pub(crate) fn enlist() -> Result<Member, ShmError> {
+    let here = here()?;
+    members::enlist(here.segment, here.me())
+}
+
+/// In a child, first of all: joins the segment that it inherited, under the number that was reserved for it.
+pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
+    let _making = MAKING.lock();
+    if known().is_some() || FORKED.load(Ordering::Relaxed) != 0 {
+        return Err(ShmError::AlreadyAMember);
+    }
+    let segment = Segment::open(file)?;
+    members::join(&segment, member, os::shared::process_id())?;
+    settle(segment, member);
+    Ok(())
+}
+
+/// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
+/// supervisor, once its process is gone with all its threads; saying it twice does nothing.
+pub(crate) fn member_died(member: Member) {
+    let Some(here) = known() else { return };
+    if members::bury(here.segment, member) {
+        super::sweep::sweep(here, member);
+        super::sleepers::wake_all();
+    }
+}

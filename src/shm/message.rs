@@ -1,0 +1,303 @@
+//! Values as bytes, with handles inside: the only encoder in which a queue, a lock or a slice may travel.
+//!
+//! While a value is encoded its handles list themselves here, and nothing has happened to them yet. When the message is
+//! sent each is passed on by one step of its header; a handle that arrives is claimed by one step. A handle that nobody
+//! claims is released with the message.
+
+use core::cell::Cell;
+use core::fmt;
+use core::ptr::NonNull;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zerocopy::IntoBytes;
+
+use super::error::ShmError;
+use super::here::{Here, here};
+use super::id::{Id, Kind};
+use super::layout::TOKENS;
+use super::members::Member;
+use super::transit;
+
+/// Words of a message that need no allocation, and their bytes.
+pub(crate) const WORDS: usize = 15;
+pub(crate) const INLINE: usize = 8 * WORDS;
+
+/// Bytes that spill into a vector when they are many.
+pub(crate) struct Spill {
+    pub(crate) few: [u64; WORDS],
+    len: usize,
+    many: Vec<u8>,
+}
+
+impl Spill {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { few: [0; WORDS], len: 0, many: Vec::new() }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        if self.many.is_empty() { &self.few.as_bytes()[..self.len] } else { &self.many }
+    }
+
+    /// How many bytes the words hold; `None` if they have spilt.
+    #[inline]
+    pub(crate) fn few(&self) -> Option<usize> {
+        self.many.is_empty().then_some(self.len)
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, byte: u8) {
+        match self.few.as_mut_bytes().get_mut(self.len) {
+            Some(place) if self.many.is_empty() => {
+                *place = byte;
+                self.len += 1;
+            }
+            _ => self.spill(&[byte]),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        match self.few.as_mut_bytes().get_mut(self.len..self.len.saturating_add(bytes.len())) {
+            Some(place) if self.many.is_empty() => {
+                place.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            _ => self.spill(bytes),
+        }
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        if self.many.is_empty() {
+            let mut many = Vec::with_capacity((self.len + bytes.len()).max(4 * INLINE));
+            many.extend_from_slice(self.as_slice());
+            self.many = many;
+        }
+        self.many.extend_from_slice(bytes);
+    }
+}
+
+impl fmt::Debug for Spill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.as_slice().len())
+    }
+}
+
+struct Into<'a>(&'a mut Spill);
+
+impl postcard::ser_flavors::Flavor for Into<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+std::thread_local! {
+    /// The list of the message that this thread encodes.
+    static SENDING: Cell<Option<NonNull<Vec<Id>>>> = const { Cell::new(None) };
+    /// The handles of the message that this thread decodes: claimed already.
+    static RECEIVING: Cell<Option<NonNull<Vec<Id>>>> = const { Cell::new(None) };
+}
+
+/// Lists a handle that is being encoded, under the number in which it is owned; the number that travels. `None` outside
+/// of the encoder.
+pub(crate) fn list(owned: Id) -> Option<Id> {
+    let list = SENDING.get()?;
+    let id = transit::travelling(owned);
+    // SAFETY: `encode` is on this thread's stack, below this call, and uses the list only afterwards.
+    unsafe { (*list.as_ptr()).push(id) };
+    Some(id)
+}
+
+/// Whether a handle may be encoded now.
+pub(crate) fn is_sending() -> bool {
+    SENDING.get().is_some()
+}
+
+/// Takes a handle out of the message that is being decoded, by its number: it is the caller's then. `None` outside of
+/// the decoder, and where the message has no such handle (any more).
+pub(crate) fn take(id: Id) -> Option<Id> {
+    let list = RECEIVING.get()?;
+    // SAFETY: `decode` is on this thread's stack, below this call, and uses the list only afterwards.
+    let list = unsafe { &mut *list.as_ptr() };
+    let at = list.iter().position(|listed| *listed == id)?;
+    Some(list.swap_remove(at))
+}
+
+/// Whether a handle may be decoded now.
+pub(crate) fn is_receiving() -> bool {
+    RECEIVING.get().is_some()
+}
+
+/// A value as bytes, and the handles in it, not yet sent. Dropped, it is as if it had never been.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Packet {
+    pub(crate) bytes: Spill,
+    pub(crate) handles: Unsent,
+}
+
+/// Handles that are listed and not sent, under their travelling numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Unsent(pub(crate) Vec<Id>);
+
+impl Unsent {
+    /// They were sent.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        // A slice or a pipe's end still is its handle's; a token was made for this message.
+        for id in self.0.drain(..).filter(|id| id.kind() == Kind::Token) {
+            if let Ok(here) = here() {
+                let made = id.with_generation(id.generation().wrapping_sub(1));
+                transit::release(here.segment, here.me(), made);
+            }
+        }
+    }
+}
+
+/// A value that can't be encoded, or bytes that are no such value: the reason in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodecError(String);
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+impl From<postcard::Error> for CodecError {
+    fn from(error: postcard::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Restores what a thread-local held.
+struct Restore<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
+
+impl<T: Copy> Drop for Restore<T> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
+
+/// Encodes a value; its handles stay where they are until the packet is sent.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Packet, CodecError> {
+    let mut packet = Packet::new();
+    packet.encode(value)?;
+    Ok(packet)
+}
+
+impl Packet {
+    /// An empty packet, to be encoded into in place.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { bytes: Spill::new(), handles: Unsent::default() }
+    }
+
+    /// Encodes a value into an empty packet.
+    #[inline]
+    pub(crate) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+        let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles.0))));
+        postcard::serialize_with_flavor(value, Into(&mut self.bytes))?;
+        Ok(())
+    }
+}
+
+/// Decodes a value, whose handles are this process's already: those that it takes leave the list.
+#[inline]
+pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<Id>) -> Result<T, CodecError> {
+    let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(handles))));
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    if rest.is_empty() { Ok(value) } else { Err(CodecError(format!("{} bytes are left over", rest.len()))) }
+}
+
+/// Bytes before the handles of a packet that travels by itself: their number.
+const COUNT: usize = 4;
+
+impl Packet {
+    /// Passes the handles on to a member, who alone can claim them, and gives the bytes that it [`decode`]s. The value is
+    /// to be dropped right after. Handles that are never claimed are released when the member dies.
+    pub(crate) fn send_to(mut self, member: Member) -> Result<Vec<u8>, ShmError> {
+        let count = self.handles.0.len();
+        if count == 0 {
+            let mut bytes = vec![0; COUNT];
+            bytes.extend_from_slice(self.bytes.as_slice());
+            return Ok(bytes);
+        }
+        let here = here()?;
+        let count = u32::try_from(count).ok().filter(|_| count <= TOKENS).ok_or(ShmError::TooManyInTransit)?;
+        for (n, id) in self.handles.0.iter().enumerate() {
+            if let Err(error) = transit::send(here, *id, member.index) {
+                self.handles.0.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));
+                return Err(error);
+            }
+        }
+        let mut bytes = count.to_le_bytes().to_vec();
+        for id in &self.handles.0 {
+            bytes.extend_from_slice(&id.bits().to_le_bytes());
+        }
+        bytes.extend_from_slice(self.bytes.as_slice());
+        self.handles.forget();
+        Ok(bytes)
+    }
+}
+
+/// Decodes what [`Packet::send_to`] gave. The handles in it are claimed first; those that the value doesn't take are
+/// released. Bytes from anywhere are an error at worst.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let short = || CodecError(format!("a message of {} bytes ends before its value", bytes.len()));
+    let (count, rest) = bytes.split_first_chunk::<COUNT>().ok_or_else(short)?;
+    let count = u32::from_le_bytes(*count) as usize;
+    if count == 0 {
+        return decode_with(rest, &mut Vec::new());
+    }
+    let length = count.checked_mul(8).filter(|length| *length <= rest.len()).ok_or_else(short)?;
+    let (ids, rest) = rest.split_at(length);
+    let here = here().map_err(|error| CodecError(error.to_string()))?;
+    let mut claimed = Claimed { here, ids: Vec::with_capacity(count) };
+    let (ids, _) = ids.as_chunks::<8>();
+    for id in ids.iter().map(|bits| Id::from_bits(u64::from_le_bytes(*bits))) {
+        if transit::claim(here, id).is_ok() {
+            claimed.ids.push(id);
+        }
+    }
+    decode_with(rest, &mut claimed.ids)
+}
+
+/// Handles that were claimed: those that nobody takes are released.
+struct Claimed {
+    here: Here,
+    ids: Vec<Id>,
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            transit::release(self.here.segment, self.here.me(), id);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How processes share memory: one segment for a tree of processes, its members, its blocks and what is sent in them.
+//!
+//! The states, the numbered steps and the reasons are in the `README.md` beside this file.
+//!
+//! For who starts processes: [`share`] gives the descriptor that a child inherits, [`enlist`] its number; the child says
+//! [`attach`] before it decodes anything; whoever knows a member dead says [`member_died`]. Values travel by
+//! [`encode`](message::encode) and [`Packet::send_to`](message::Packet::send_to), and arrive by
+//! [`decode`](message::decode).
+
+#[cfg(not(millpond_loom))]
+pub(crate) mod audit;
+pub(crate) mod block;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lays bodies over a block's bytes")]
+pub(crate) mod bodies;
+#[cfg(not(millpond_loom))]
+pub(crate) mod error;
+pub(crate) mod flag;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "the segment is reached by a pointer that never dies")]
+mod here;
+#[cfg(not(millpond_loom))]
+pub(crate) mod id;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "copies messages into slots and out of them")]
+pub(crate) mod lane;
+#[cfg(not(millpond_loom))]
+pub(crate) mod layout;
+pub(crate) mod lock;
+#[cfg(not(millpond_loom))]
+mod members;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "bytes that are written before they are read")]
+pub(crate) mod message;
+#[cfg(all(test, millpond_loom))]
+#[expect(unsafe_code, reason = "witnesses that loom watches")]
+pub(crate) mod models;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lays heads over a block's bytes")]
+pub(crate) mod object;
+pub(crate) mod permits;
+pub(crate) mod ring;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "turns offsets into addresses")]
+pub(crate) mod segment;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "signals are listed by address")]
+pub(crate) mod sleepers;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lays lanes and a table over a block's bytes")]
+pub(crate) mod stages;
+pub(crate) mod step;
+#[cfg(not(millpond_loom))]
+pub(crate) mod store;
+#[cfg(not(millpond_loom))]
+mod sweep;
+#[cfg(not(millpond_loom))]
+pub(crate) mod transit;
+pub(crate) mod wake;
+
+#[cfg(not(millpond_loom))]
+pub use error::ShmError;
+#[cfg(not(millpond_loom))]
+pub(crate) use here::{Here, attach, enlist, here, member_died, share};
+#[cfg(not(millpond_loom))]
+pub(crate) use members::{Member, is_member};

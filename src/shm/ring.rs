@@ -1,0 +1,319 @@
+//! A ring of slots between many producers and many consumers, of whom any may be killed at any instruction.
+//!
+//! ```text
+//!  63                    32 31    20 19           4 3     0
+//! +------------------------+--------+--------------+-------+
+//! |          turn          | owner  |     note     | state |
+//! +------------------------+--------+--------------+-------+
+//!
+//!   EMPTY t → WRITING t, p → FULL t → TAKEN t, c → EMPTY t+1
+//!                   └ p died → SKIPPED t ────────→ EMPTY t+1
+//! ```
+//!
+//! A slot's word is the truth: claiming a slot and saying by whom is one compare-and-swap. The places of head and tail
+//! are hints: whoever finds them late walks on, and a ring whose hints were lost works as before (R1–R4 in `README.md`).
+
+use core::fmt;
+
+use super::block::Owner;
+use super::step;
+use crate::primitive::{AtomicU64, Ordering};
+
+/// What a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// Waits for the producer of its turn.
+    Empty,
+    /// A producer writes into it.
+    Writing,
+    /// Waits for a consumer.
+    Full,
+    /// A consumer reads it.
+    Taken,
+    /// Its producer died, or gave up: consumers step over it.
+    Skipped,
+    /// Somebody wrote over the word.
+    Damaged,
+}
+
+/// A slot's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotWord(u64);
+
+impl SlotWord {
+    fn new(state: SlotState, turn: u32, owner: Owner, note: u16) -> Self {
+        let state = match state {
+            SlotState::Empty => 0,
+            SlotState::Writing => 1,
+            SlotState::Full => 2,
+            SlotState::Taken => 3,
+            SlotState::Skipped => 4,
+            SlotState::Damaged => 15,
+        };
+        Self(u64::from(turn) << 32 | u64::from(owner & 0xFFF) << 20 | u64::from(note) << 4 | state)
+    }
+
+    pub(crate) fn load(from: &AtomicU64) -> Self {
+        // SeqCst: a sleeper's second look, after it announced itself; pairs with the exchanges of `publish` and `release`.
+        Self(from.load(Ordering::SeqCst))
+    }
+
+    fn step(self, at: &AtomicU64, next: Self) -> bool {
+        // SeqCst: a producer's claim comes before its look at whether the ring is closed. Acquire: whoever claims a slot
+        // sees what the last owner did to it; pairs with `publish` and `release`.
+        at.compare_exchange(self.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn state(self) -> SlotState {
+        match self.0 & 15 {
+            0 => SlotState::Empty,
+            1 => SlotState::Writing,
+            2 => SlotState::Full,
+            3 => SlotState::Taken,
+            4 => SlotState::Skipped,
+            _ => SlotState::Damaged,
+        }
+    }
+
+    pub(crate) fn turn(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn owner(self) -> Owner {
+        (self.0 >> 20 & 0xFFF) as Owner
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the note's 16 bits")]
+    pub(crate) fn note(self) -> u16 {
+        (self.0 >> 4) as u16
+    }
+}
+
+impl fmt::Debug for SlotWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} turn {} owner {} note {:#x}", self.state(), self.turn(), self.owner(), self.note())
+    }
+}
+
+/// A place in the ring: turn and index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    turn: u32,
+    index: usize,
+}
+
+/// A slot that the caller owns.
+#[derive(Debug)]
+#[must_use = "a slot that is claimed and not given on stops the ring"]
+pub(crate) struct Claim {
+    pub(crate) index: usize,
+    turn: u32,
+    owner: Owner,
+    /// What the producer noted, for a consumer.
+    pub(crate) note: u16,
+}
+
+/// Why no slot could be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// Every slot is in use, or none is full.
+    NotNow,
+    /// The words make no sense.
+    Damaged,
+}
+
+/// The words of the slots, wherever they lie.
+pub(crate) trait Slots {
+    /// How many there are; at least one.
+    fn count(&self) -> usize;
+    /// A slot's word; `index` is below [`count`](Self::count).
+    fn word(&self, index: usize) -> &AtomicU64;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Ring<'a, S> {
+    pub(crate) slots: S,
+    pub(crate) head: &'a AtomicU64,
+    pub(crate) tail: &'a AtomicU64,
+}
+
+impl<S: Slots> Ring<'_, S> {
+    fn place(&self, hint: &AtomicU64) -> Place {
+        // Relaxed: a hint. The index is checked here, once.
+        let hint = hint.load(Ordering::Relaxed);
+        let index = (hint & 0xFFFF_FFFF) as usize;
+        Place { turn: (hint >> 32) as u32, index: if index < self.slots.count() { index } else { 0 } }
+    }
+
+    fn hint(&self, at: &AtomicU64, place: Place) {
+        // Relaxed: a hint. Somebody slow may put it back; whoever reads it walks forward.
+        at.store(u64::from(place.turn) << 32 | place.index as u64, Ordering::Relaxed);
+    }
+
+    fn after(&self, place: Place) -> Place {
+        if place.index + 1 < self.slots.count() {
+            Place { turn: place.turn, index: place.index + 1 }
+        } else {
+            Place { turn: place.turn.wrapping_add(1), index: 0 }
+        }
+    }
+
+    /// How many slots are looked at before the words are said to make no sense.
+    fn patience(&self) -> usize {
+        2 * self.slots.count() + 4096
+    }
+
+    /// Claims the next empty slot for writing.
+    #[inline]
+    pub(crate) fn claim_empty(&self, owner: Owner) -> Result<Claim, NoSlot> {
+        let mut place = self.place(self.tail);
+        for _ in 0..self.patience() {
+            let word = self.slots.word(place.index);
+            let seen = SlotWord::load(word);
+            let ahead = seen.turn().wrapping_sub(place.turn).cast_signed();
+            if ahead < 0 {
+                // The last lap's value is still there.
+                return Err(NoSlot::NotNow);
+            }
+            if ahead > 0 {
+                // Used in the turn before and read since: the tail is behind it.
+                place.turn = seen.turn().wrapping_sub(1);
+                place = self.after(place);
+                continue;
+            }
+            match seen.state() {
+                SlotState::Empty => {
+                    step::reach(1);
+                    if seen.step(word, SlotWord::new(SlotState::Writing, place.turn, owner, 0)) {
+                        step::reach(2);
+                        self.hint(self.tail, self.after(place));
+                        return Ok(Claim { index: place.index, turn: place.turn, owner, note: 0 });
+                    }
+                }
+                SlotState::Damaged => return Err(NoSlot::Damaged),
+                _ => place = self.after(place),
+            }
+        }
+        Err(NoSlot::Damaged)
+    }
+
+    /// Says what a claimed slot has in it, before it is published: for who sweeps after a death.
+    pub(crate) fn annotate(&self, claim: &Claim, note: u16) {
+        let word = SlotWord::new(SlotState::Writing, claim.turn, claim.owner, note);
+        // Release: the sweep sees the bytes that the note speaks of.
+        self.slots.word(claim.index).store(word.0, Ordering::Release);
+    }
+
+    /// Hands a written slot to the consumers.
+    #[inline]
+    pub(crate) fn publish(&self, claim: Claim, note: u16) {
+        let word = SlotWord::new(SlotState::Full, claim.turn, claim.owner, note);
+        // SeqCst, an exchange: before the look at who sleeps. Release: pairs with the consumer's claim.
+        self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
+    }
+
+    /// Gives up a slot that was claimed for writing.
+    pub(crate) fn abandon(&self, claim: Claim) {
+        let word = SlotWord::new(SlotState::Skipped, claim.turn, claim.owner, 0);
+        self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
+    }
+
+    /// Claims the oldest full slot for reading. `freed` is told of a skipped slot that became empty.
+    #[inline]
+    pub(crate) fn claim_full(&self, owner: Owner, freed: impl Fn()) -> Result<Claim, NoSlot> {
+        let mut place = self.place(self.head);
+        for _ in 0..self.patience() {
+            let word = self.slots.word(place.index);
+            let seen = SlotWord::load(word);
+            let ahead = seen.turn().wrapping_sub(place.turn).cast_signed();
+            if ahead < 0 {
+                // A slow consumer of the last lap is still at it: nothing can have come after.
+                return Err(NoSlot::NotNow);
+            }
+            if ahead > 0 {
+                // Read already, this lap or laps ago.
+                place.turn = seen.turn().wrapping_sub(1);
+                place = self.after(place);
+                continue;
+            }
+            match seen.state() {
+                SlotState::Empty | SlotState::Writing => return Err(NoSlot::NotNow),
+                SlotState::Full => {
+                    step::reach(10);
+                    if seen.step(word, SlotWord::new(SlotState::Taken, place.turn, owner, seen.note())) {
+                        step::reach(11);
+                        self.hint(self.head, self.after(place));
+                        return Ok(Claim { index: place.index, turn: place.turn, owner, note: seen.note() });
+                    }
+                }
+                SlotState::Taken => place = self.after(place),
+                SlotState::Skipped => {
+                    let next = place.turn.wrapping_add(1);
+                    if seen.step(word, SlotWord::new(SlotState::Empty, next, 0, 0)) {
+                        freed();
+                    }
+                }
+                SlotState::Damaged => return Err(NoSlot::Damaged),
+            }
+        }
+        Err(NoSlot::Damaged)
+    }
+
+    /// Gives a slot that was read to the producers of the next turn.
+    #[inline]
+    pub(crate) fn release(&self, claim: Claim) {
+        let word = SlotWord::new(SlotState::Empty, claim.turn.wrapping_add(1), 0, 0);
+        // SeqCst, an exchange: before the look at who sleeps. Release: pairs with the producer's claim.
+        self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
+    }
+
+    /// How many values wait to be read. Close, while others are at it; it takes as long as the hints are late.
+    pub(crate) fn len(&self) -> usize {
+        let (mut head, mut tail) = (self.place(self.head), self.place(self.tail));
+        for _ in 0..self.patience() {
+            let seen = SlotWord::load(self.slots.word(head.index));
+            let ahead = seen.turn().wrapping_sub(head.turn).cast_signed();
+            if ahead > 0 {
+                head.turn = seen.turn().wrapping_sub(1);
+            } else if ahead < 0 || !matches!(seen.state(), SlotState::Taken | SlotState::Skipped) {
+                break;
+            }
+            head = self.after(head);
+        }
+        for _ in 0..self.patience() {
+            let seen = SlotWord::load(self.slots.word(tail.index));
+            let ahead = seen.turn().wrapping_sub(tail.turn).cast_signed();
+            if ahead > 0 {
+                tail.turn = seen.turn().wrapping_sub(1);
+            } else if ahead < 0 || seen.state() == SlotState::Empty {
+                break;
+            }
+            tail = self.after(tail);
+        }
+        let turns = tail.turn.wrapping_sub(head.turn).cast_signed();
+        let between = i64::from(turns) * self.slots.count() as i64 + tail.index as i64 - head.index as i64;
+        usize::try_from(between).unwrap_or(0).min(self.slots.count())
+    }
+
+    /// After a death: slots that the dead one wrote are skipped, those that it read are free. `release` gets each with
+    /// its note, to release what is in it. True if anything changed.
+    pub(crate) fn sweep(&self, dead: Owner, mut release: impl FnMut(usize, u16)) -> bool {
+        let mut changed = false;
+        for index in 0..self.slots.count() {
+            let word = self.slots.word(index);
+            let seen = SlotWord::load(word);
+            if seen.owner() != dead {
+                continue;
+            }
+            let next = match seen.state() {
+                SlotState::Writing => SlotWord::new(SlotState::Skipped, seen.turn(), 0, 0),
+                SlotState::Taken => SlotWord::new(SlotState::Empty, seen.turn().wrapping_add(1), 0, 0),
+                _ => continue,
+            };
+            release(index, seen.note());
+            changed |= seen.step(word, next);
+        }
+        changed
+    }
+}

@@ -1,0 +1,546 @@
+//! P3, no orphans, and hosts of every kind: this program starts itself as a program with children, under one fault or
+//! another, and looks at what is left.
+//!
+//! Each case is a pair: what the host does, in a process of its own, and what is checked about it from outside.
+#![expect(unsafe_code, reason = "limits, signals and users are set by system calls")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use millpond::process::{self, Process, ProcessError};
+
+/// Which case a host plays.
+const CASE: &str = "TEST_CASE";
+/// Nothing here takes so long: a case that waits for it hangs.
+const HANG: Duration = Duration::from_secs(60);
+
+// ── what runs in children ──────────────────────────────────────────────────────────
+
+fn add(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+/// Says that it lives, and stays: busy or asleep, at the bottom of so many others, with a command of its own.
+fn tree(depth: u32, busy: bool) {
+    let mut command = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
+    println!("alive {} command {}", process::id(), command.id());
+    let children: Vec<_> =
+        (0..if depth > 0 { 2 } else { 0 }).map(|n| Process::spawn(tree, (depth - 1, n == 0)).unwrap()).collect();
+    if busy {
+        loop {
+            std::hint::black_box(children.len());
+        }
+    }
+    let _ = command.wait();
+}
+
+fn late(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    println!("late {}", process::id());
+}
+
+fn forever() {
+    println!("alive {}", process::id());
+    std::thread::sleep(Duration::from_secs(1000));
+}
+
+/// Whether the signals are those of any Rust program: ignored ones, then blocked ones.
+fn signals() -> (bool, u64, u64) {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mask = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+    };
+    let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: reads the action.
+    unsafe { libc::sigaction(libc::SIGSEGV, std::ptr::null(), old.as_mut_ptr()) };
+    // SAFETY: written, or zero.
+    let guarded = unsafe { old.assume_init() }.sa_sigaction != libc::SIG_DFL;
+    (guarded, mask("SigIgn:"), mask("SigBlk:"))
+}
+
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn overflow(n: u64) -> u64 {
+    let room = std::hint::black_box([n; 100]);
+    overflow(n + 1) + room[3]
+}
+
+/// Many processes with many threads: each of which starts processes, at once.
+fn hybrid(threads: u32) -> u32 {
+    std::thread::scope(|scope| {
+        let all: Vec<_> =
+            (0..threads).map(|n| scope.spawn(move || Process::spawn(add, (n, 1)).unwrap().join().unwrap())).collect();
+        all.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
+}
+
+millpond::tasks![add, tree, late, forever, signals, overflow, hybrid];
+
+// ── what hosts do ──────────────────────────────────────────────────────────────────
+
+fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the limit.
+    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: reads the limit.
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
+fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the limit.
+    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
+    limit.rlim_cur
+}
+
+fn three() -> u32 {
+    Process::spawn(add, (1, 2)).unwrap().join().unwrap()
+}
+
+fn host(case: &str) {
+    if case == "forgot" {
+        let error = Process::spawn(add, (1, 2)).unwrap_err();
+        assert!(matches!(error, ProcessError::NotInitialized { .. }), "{error:?}");
+        println!("{error}");
+        return;
+    }
+    process::init();
+    println!("host {}", process::id());
+    match case {
+        "unjoined" => std::mem::forget(Process::spawn(late, (300,)).unwrap()),
+        "unjoined-exit" => {
+            std::mem::forget(Process::spawn(late, (300,)).unwrap());
+            std::process::exit(7);
+        }
+        "unjoined-panic" => {
+            std::mem::forget(Process::spawn(late, (300,)).unwrap());
+            std::panic::set_hook(Box::new(|_| {}));
+            panic!("the host panics");
+        }
+        "detached" => Process::spawn(forever, ()).unwrap().detach(),
+        "tree" => {
+            let _trees = [Process::spawn(tree, (2, false)).unwrap(), Process::spawn(tree, (2, true)).unwrap()];
+            std::thread::sleep(Duration::from_secs(1000));
+        }
+        "ctrl-c" => {
+            let child = Process::spawn(forever, ()).unwrap();
+            let _ = child.join();
+        }
+        "ctrl-c-handled" => {
+            static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+            extern "C" fn interrupted(_: libc::c_int) {
+                INTERRUPTED.store(true, Ordering::Relaxed);
+            }
+            let handler: extern "C" fn(libc::c_int) = interrupted;
+            // SAFETY: the handler stores a flag.
+            unsafe { libc::signal(libc::SIGINT, handler as *const () as libc::sighandler_t) };
+            let child = Process::spawn(forever, ()).unwrap();
+            while !INTERRUPTED.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(child.is_alive(), "the signal went to the child too");
+            child.terminate().unwrap();
+            println!("decided: {}", child.join().unwrap_err());
+        }
+        "ignores-sigchld" => {
+            // SAFETY: ignores a signal.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            for _ in 0..20 {
+                assert_eq!(three(), 3);
+            }
+            let killed = Process::spawn(forever, ()).unwrap();
+            killed.kill().unwrap();
+            let error = killed.join().unwrap_err();
+            assert!(matches!(error, ProcessError::Died { signal: Some(9) | None, .. }), "{error:?}");
+            // The child finds the signal as every program does.
+            let (_, ignored, _) = Process::spawn(signals, ()).unwrap().join().unwrap();
+            assert_eq!(ignored & (1 << (libc::SIGCHLD - 1)), 0);
+            println!("fine");
+        }
+        "reaps-everything" => {
+            static REAPED: AtomicU32 = AtomicU32::new(0);
+            std::thread::spawn(|| {
+                loop {
+                    // SAFETY: waits for any child, and wants no status.
+                    if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {
+                        REAPED.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            for _ in 0..50 {
+                assert_eq!(three(), 3);
+            }
+            let mut told = 0;
+            for _ in 0..20 {
+                let killed = Process::spawn(forever, ()).unwrap();
+                killed.kill().unwrap();
+                match killed.join() {
+                    Err(ProcessError::Died { signal: Some(9), code: None, .. }) => told += 1,
+                    Err(ProcessError::Died { signal: None, code: None, .. }) => assert!(killed.exit_status().is_none()),
+                    other => panic!("{other:?}"),
+                }
+            }
+            println!("fine; of 70, the host reaped {}; of 20, {told} statuses known", REAPED.load(Ordering::Relaxed));
+        }
+        "few-descriptors" => {
+            assert_eq!(three(), 3);
+            let before = soft_limit(libc::RLIMIT_NOFILE);
+            let used = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+            limit(libc::RLIMIT_NOFILE, used + 20);
+            let mut children = Vec::new();
+            let error = loop {
+                match Process::spawn(forever, ()) {
+                    Ok(child) => children.push(child),
+                    Err(error) => break error,
+                }
+                assert!(children.len() < 100, "no limit was met");
+            };
+            assert!(
+                matches!(&error, ProcessError::Spawn { source, .. } if source.raw_os_error() == Some(libc::EMFILE)),
+                "{error:?}"
+            );
+            assert!(children.iter().all(Process::is_alive) && children.len() > 3);
+            children.drain(..).for_each(|child| child.kill().unwrap());
+            assert_eq!(three(), 3, "the rest works on");
+            limit(libc::RLIMIT_NOFILE, before);
+            println!("fine after {error}");
+        }
+        "few-processes" => {
+            // The limit does not bind root: become somebody else, who has no other processes.
+            // SAFETY: reads a number.
+            if unsafe { libc::geteuid() } == 0 {
+                // SAFETY: numbers only.
+                assert_eq!(unsafe { libc::setuid(64_321) }, 0);
+            }
+            assert_eq!(three(), 3);
+            let before = soft_limit(libc::RLIMIT_NPROC);
+            limit(libc::RLIMIT_NPROC, 1);
+            let error = Process::spawn(add, (1, 2)).unwrap_err();
+            assert!(
+                matches!(&error, ProcessError::Spawn { source, .. } if source.raw_os_error() == Some(libc::EAGAIN)),
+                "{error:?}"
+            );
+            limit(libc::RLIMIT_NPROC, before);
+            assert_eq!(three(), 3, "the rest works on");
+            println!("fine after {error}");
+        }
+        "deleted" => {
+            let me = std::env::current_exe().unwrap();
+            fs::remove_file(&me).unwrap();
+            assert_eq!(three(), 3);
+            fs::write(&me, "not a program").unwrap();
+            assert_eq!(three(), 3);
+            println!("fine");
+        }
+        "forks" => {
+            let kept = Process::spawn(forever, ()).unwrap();
+            // SAFETY: the child makes no use of what other threads may hold but for what is tested here.
+            let forked = unsafe { libc::fork() };
+            if forked == 0 {
+                let refused = matches!(Process::spawn(add, (1, 2)), Err(ProcessError::Forked));
+                let mine = process::children().len();
+                drop(kept);
+                let code = i32::from(!refused) + 2 * i32::try_from(mine).unwrap();
+                // SAFETY: ends the copy.
+                unsafe { libc::_exit(code) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for the copy.
+            assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
+            assert_eq!(ExitStatus::from_raw(status).code(), Some(0));
+            kept.kill().unwrap();
+            println!("fine");
+        }
+        "stack-overflow" => {
+            let error = Process::spawn(overflow, (0,)).unwrap().join().unwrap_err();
+            assert!(matches!(error, ProcessError::Died { signal: Some(libc::SIGABRT), .. }), "{error:?}");
+            println!("fine");
+        }
+        "no-standard-streams" => {
+            for fd in 0..3 {
+                // SAFETY: numbers only; nobody uses them any more.
+                unsafe { libc::close(fd) };
+            }
+            let fine = matches!(Process::spawn(add, (1, 2)).map(|child| child.join()), Ok(Ok(3)));
+            std::process::exit(if fine { 55 } else { 56 });
+        }
+        "hybrid" => {
+            let children: Vec<_> = (0..3).map(|_| Process::spawn(hybrid, (4,)).unwrap()).collect();
+            for child in &children {
+                assert_eq!(child.join().unwrap(), 10);
+            }
+            println!("fine");
+        }
+        "signals" => {
+            let (guarded, ignored, blocked) = Process::spawn(signals, ()).unwrap().join().unwrap();
+            assert_eq!((guarded, ignored & (1 << (libc::SIGPIPE - 1)) != 0, blocked), (true, true, 0));
+            println!("fine");
+        }
+        _ => panic!("no such case: {case}"),
+    }
+    println!("end of main");
+}
+
+// ── what is checked from outside ───────────────────────────────────────────────────
+
+struct Host {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A check that failed leaves nothing behind either.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Host {
+    fn start_as(program: &Path, case: &str) -> Self {
+        let mut command = Command::new(program);
+        command.env(CASE, case).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Self { child, lines, stderr: Some(stderr) }
+    }
+
+    fn start(case: &str) -> Self {
+        Self::start_as(&std::env::current_exe().unwrap(), case)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// All it and its children say until the last of them ends, how it ended, and what went wrong in words.
+    fn rest(mut self) -> (String, ExitStatus, String) {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if started.elapsed() > HANG {
+                panic!("the host hangs");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let mut text = String::new();
+        self.lines.read_to_string(&mut text).unwrap();
+        (text, status, self.stderr.take().unwrap().join().unwrap())
+    }
+}
+
+/// A process that exists and is no zombie. The start time tells it from a later one of the same id.
+fn alive(id: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
+    let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
+    !matches!(state, Some('Z' | 'X') | None)
+}
+
+/// How long it takes until none of these lives.
+fn until_gone(ids: &BTreeSet<u32>) -> Duration {
+    let started = Instant::now();
+    while ids.iter().any(|id| alive(*id)) {
+        assert!(started.elapsed() < HANG, "left behind: {:?}", ids.iter().filter(|id| alive(**id)).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    started.elapsed()
+}
+
+fn signal(id: u32, signal: i32) {
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::kill(i32::try_from(id).unwrap(), signal) }, 0);
+}
+
+/// The numbers in a line, each the id of a process.
+fn numbers(line: &str) -> impl Iterator<Item = u32> + '_ {
+    line.split_whitespace().filter_map(|word| word.parse().ok())
+}
+
+fn fine(case: &str) -> String {
+    let (text, status, stderr) = Host::start(case).rest();
+    assert!(
+        status.success() && text.contains("fine") && text.ends_with("end of main\n"),
+        "{case}: {status}\n{text}{stderr}"
+    );
+    text
+}
+
+fn unjoined_children_are_waited_for_at_the_end() {
+    for (case, code) in [("unjoined", 0), ("unjoined-exit", 7), ("unjoined-panic", 101)] {
+        let host = Host::start(case);
+        let (text, status, stderr) = host.rest();
+        assert_eq!(status.code(), Some(code), "{case}: {text}{stderr}");
+        assert!(text.contains("late "), "{case}: the child did not get to its end: {text}");
+    }
+}
+
+fn a_detached_child_ends_with_the_program() {
+    let started = Instant::now();
+    let (text, status, _) = Host::start("detached").rest();
+    assert!(status.success() && text.ends_with("end of main\n") || text.contains("alive"), "{text}");
+    // Its output ended too, so the child is gone; it would have slept for much longer.
+    assert!(started.elapsed() < HANG);
+}
+
+/// All that a host with a tree of children, busy and idle, with commands, has started: 14 processes, 14 commands.
+fn grown_tree(host: &mut Host) -> BTreeSet<u32> {
+    let first = host.line();
+    assert!(first.starts_with("host "), "{first}");
+    let mut ids = BTreeSet::new();
+    for _ in 0..14 {
+        let line = host.line();
+        assert!(line.starts_with("alive "), "{line}");
+        ids.extend(numbers(&line));
+    }
+    assert_eq!(ids.len(), 28);
+    assert!(ids.iter().all(|id| alive(*id)));
+    ids
+}
+
+fn nothing_outlives_a_killed_host() {
+    let mut longest = Duration::ZERO;
+    for how in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT, libc::SIGKILL] {
+        let mut host = Host::start("tree");
+        let ids = grown_tree(&mut host);
+        signal(host.child.id(), how);
+        longest = longest.max(until_gone(&ids));
+        let (_, status, _) = host.rest();
+        assert_eq!(status.signal(), Some(how));
+    }
+    println!(
+        "  28 processes at three depths, half of them commands, some busy: gone {longest:?} after the kill at the latest"
+    );
+}
+
+fn nothing_outlives_a_killed_child() {
+    let mut host = Host::start("tree");
+    let ids = grown_tree(&mut host);
+    // The host's own children are those whose parent it is.
+    let children: Vec<u32> = ids.iter().copied().filter(|id| parent_of(*id) == host.child.id()).collect();
+    assert_eq!(children.len(), 2);
+    let below = |top: u32| -> BTreeSet<u32> { ids.iter().copied().filter(|id| descends(*id, top)).collect() };
+    let (first, second) = (below(children[0]), below(children[1]));
+    assert_eq!((first.len(), second.len()), (14, 14));
+    signal(children[0], libc::SIGKILL);
+    until_gone(&first);
+    assert!(second.iter().all(|id| alive(*id)), "the others live on");
+    // A child that is stopped goes too.
+    signal(children[1], libc::SIGSTOP);
+    signal(host.child.id(), libc::SIGKILL);
+    until_gone(&second);
+    host.rest();
+}
+
+fn parent_of(id: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).and_then(|parent| parent.parse().ok()).unwrap_or(0)
+}
+
+fn descends(mut id: u32, from: u32) -> bool {
+    while id > 1 {
+        if id == from {
+            return true;
+        }
+        id = parent_of(id);
+    }
+    false
+}
+
+fn ctrl_c_reaches_the_host_alone_which_decides() {
+    let mut host = Host::start("ctrl-c");
+    host.line();
+    let ids: BTreeSet<u32> = numbers(&host.line()).collect();
+    // What a terminal does: the signal goes to the whole foreground group.
+    let group = i32::try_from(host.child.id()).unwrap();
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::killpg(group, libc::SIGINT) }, 0);
+    until_gone(&ids);
+    assert_eq!(host.rest().1.signal(), Some(libc::SIGINT), "undecided: the host ends, its children with it");
+
+    let mut host = Host::start("ctrl-c-handled");
+    host.line();
+    host.line();
+    let group = i32::try_from(host.child.id()).unwrap();
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::killpg(group, libc::SIGINT) }, 0);
+    let (text, status, _) = host.rest();
+    assert!(status.success() && text.contains("decided: ") && text.contains("SIGTERM"), "{text}");
+}
+
+fn a_deleted_or_replaced_file_does_no_harm() {
+    let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("host-{}", process::id()));
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let (text, status, stderr) = Host::start_as(&copy, "deleted").rest();
+    fs::remove_file(&copy).unwrap();
+    assert!(status.success() && text.contains("fine"), "{status}: {text}{stderr}");
+}
+
+fn a_forgotten_init_is_an_error_that_says_so() {
+    let (text, status, stderr) = Host::start("forgot").rest();
+    assert!(status.success() && text.contains("millpond::process::init();"), "{text}{stderr}");
+}
+
+fn a_stack_overflow_says_so() {
+    let (text, status, stderr) = Host::start("stack-overflow").rest();
+    assert!(status.success() && text.contains("fine"), "{text}{stderr}");
+    assert!(stderr.contains("has overflowed its stack"), "{stderr}");
+}
+
+fn a_host_without_standard_streams_has_children_all_the_same() {
+    assert_eq!(Host::start("no-standard-streams").rest().1.code(), Some(55));
+}
+
+fn main() {
+    if let Ok(case) = std::env::var(CASE) {
+        return host(&case);
+    }
+    // Children of the checks themselves, if there are any, are hosts' children: this program has none.
+    let checks: [(&str, fn()); 16] = [
+        ("a_forgotten_init_is_an_error_that_says_so", a_forgotten_init_is_an_error_that_says_so),
+        ("unjoined_children_are_waited_for_at_the_end", unjoined_children_are_waited_for_at_the_end),
+        ("a_detached_child_ends_with_the_program", a_detached_child_ends_with_the_program),
+        ("nothing_outlives_a_killed_host", nothing_outlives_a_killed_host),
+        ("nothing_outlives_a_killed_child", nothing_outlives_a_killed_child),
+        ("ctrl_c_reaches_the_host_alone_which_decides", ctrl_c_reaches_the_host_alone_which_decides),
+        ("a_host_that_ignores_sigchld", || drop(fine("ignores-sigchld"))),
+        ("a_host_that_reaps_everything", || {
+            print!("  {}", fine("reaps-everything").lines().nth(1).unwrap_or_default())
+        }),
+        ("a_host_out_of_descriptors", || drop(fine("few-descriptors"))),
+        ("a_host_that_may_not_clone", || drop(fine("few-processes"))),
+        ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
+        ("a_forked_host_starts_nothing", || drop(fine("forks"))),
+        ("a_stack_overflow_says_so", a_stack_overflow_says_so),
+        ("a_host_without_standard_streams_has_children", a_host_without_standard_streams_has_children_all_the_same),
+        ("processes_with_threads_that_start_processes", || drop(fine("hybrid"))),
+        ("signals_are_those_of_any_program", || drop(fine("signals"))),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    for (name, check) in checks {
+        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
+            println!("check {name}");
+            check();
+        }
+    }
+    println!("all checks passed");
+}
