@@ -23,6 +23,9 @@ mod pool;
 #[cfg(feature = "process")]
 mod shm;
 
+#[cfg(all(feature = "process", not(millpond_loom)))]
+pub mod ipc;
+
 #[cfg(all(not(millpond_loom), any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly")))]
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod allocator;

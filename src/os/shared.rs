@@ -102,6 +102,17 @@ pub(crate) fn give_room(file: BorrowedFd<'_>, at: usize, len: usize) -> io::Resu
     allocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, len)
 }
 
+/// Bytes that the system has given for a file.
+pub(crate) fn file_room(file: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: all zeroes is a value of it.
+    let mut about: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: writes what is known of the file.
+    if unsafe { libc::fstat(file.as_raw_fd(), &raw mut about) } != 0 {
+        return Err(last());
+    }
+    Ok(about.st_blocks.unsigned_abs() * 512)
+}
+
 fn allocate(file: BorrowedFd<'_>, mode: i32, at: usize, len: usize) -> io::Result<()> {
     let convert = |n: usize| libc::off_t::try_from(n).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG));
     let (offset, length) = (convert(at)?, convert(len)?);

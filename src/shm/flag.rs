@@ -100,6 +100,11 @@ impl Parties {
         self.count.store(count, Ordering::Relaxed);
     }
 
+    /// How many it takes, as it says.
+    pub(crate) fn parties(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// One of `count` arrives.
     pub(crate) fn arrive(&self, count: u32) -> Arrival {
         let mut seen = self.word.load(Ordering::SeqCst);

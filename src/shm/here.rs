@@ -2,10 +2,10 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::block::Owner;
+use super::block::{NOBODY, Owner};
 use super::error::ShmError;
 use super::members::{self, Member};
-use super::message::Packet;
+
 use super::segment::Segment;
 use crate::os::{self, Lock};
 use crate::primitive::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -85,7 +85,7 @@ fn first() -> Result<Here, ShmError> {
         return Ok(here);
     }
     let segment = Segment::create(RESERVED)?;
-    let member = members::enlist(&segment)?;
+    let member = members::enlist(&segment, NOBODY)?;
     members::join(&segment, member, os::shared::process_id())?;
     Ok(settle(segment, member))
 }
@@ -99,7 +99,8 @@ pub(crate) fn share() -> Result<BorrowedFd<'static>, ShmError> {
 
 /// Reserves a member's number for a child that is about to start.
 pub(crate) fn enlist() -> Result<Member, ShmError> {
-    members::enlist(here()?.segment)
+    let here = here()?;
+    members::enlist(here.segment, here.me())
 }
 
 /// In a child, first of all: joins the segment that it inherited, under the number that was reserved for it.

@@ -24,7 +24,7 @@ const POISON: u32 = 1 << 30;
 const SLEEPERS: u32 = 1 << 31;
 
 /// Who holds a lock.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Holder(u32);
 
 impl Holder {

@@ -3,7 +3,7 @@
 //! FREE → ENLISTED (by who starts it) → LIVE (by itself) → LEAVING (by who saw it dead) → FREE. They are the states of
 //! a block's header under other names: free, queued, owned, shared.
 
-use super::block::{NOBODY, Owner, State, Word};
+use super::block::{Owner, State, Word};
 use super::error::ShmError;
 use super::layout::MEMBERS;
 use super::segment::Segment;
@@ -17,7 +17,7 @@ pub(crate) struct Member {
 }
 
 /// Reserves an entry for a process that is about to start.
-pub(crate) fn enlist(segment: &Segment) -> Result<Member, ShmError> {
+pub(crate) fn enlist(segment: &Segment, by: Owner) -> Result<Member, ShmError> {
     for index in 0..MEMBERS {
         let entry = segment.member(index);
         let seen = Word::load(&entry.word);
@@ -25,7 +25,7 @@ pub(crate) fn enlist(segment: &Segment) -> Result<Member, ShmError> {
             continue;
         }
         let generation = seen.generation().wrapping_add(1);
-        if seen.step(&entry.word, Word::queued(NOBODY, generation)).is_ok() {
+        if seen.step(&entry.word, Word::queued(by, generation)).is_ok() {
             entry.process.store(0, Ordering::Relaxed);
             #[expect(clippy::cast_possible_truncation, reason = "at most 1024")]
             segment.root().members.fetch_max(index as u32 + 1, Ordering::AcqRel);
@@ -44,13 +44,21 @@ pub(crate) fn join(segment: &Segment, member: Member, process: u32) -> Result<()
     let entry = segment.member(member.index.into());
     // Relaxed: only for people who look.
     entry.process.store(process, Ordering::Relaxed);
-    let reserved = Word::queued(NOBODY, member.generation);
+    let reserved = Word::load(&entry.word);
+    if reserved.state() != State::Queued || reserved.generation() != member.generation {
+        return Err(ShmError::Stale);
+    }
     reserved.step(&entry.word, Word::owned(member.index, member.generation)).map_err(|_| ShmError::Stale)
 }
 
 /// Whether a member lives, as far as anybody has said.
 pub(crate) fn is_live(segment: &Segment, index: Owner) -> bool {
     usize::from(index) < MEMBERS && Word::load(&segment.member(index.into()).word).state() == State::Owned
+}
+
+/// Whether a number is a member's, alive or not yet swept.
+pub(crate) fn is_member(segment: &Segment, index: Owner) -> bool {
+    usize::from(index) < MEMBERS && Word::load(&segment.member(index.into()).word).state() != State::Free
 }
 
 /// Says that a member is dead: true for who is the first to say so, who then sweeps and [`forget`]s it.
@@ -64,6 +72,26 @@ pub(crate) fn bury(segment: &Segment, member: Member) -> bool {
     alive
         && seen.generation() == member.generation
         && seen.step(&entry.word, Word::shared(0, member.generation)).is_ok()
+}
+
+/// Members that were seen dead and are not swept yet.
+pub(crate) fn leaving(segment: &Segment) -> Vec<Member> {
+    all(segment).filter(|(_, word)| word.state() == State::Shared).map(|(member, _)| member).collect()
+}
+
+/// Says of those that a member had enlisted, and that never joined, that they are dead.
+pub(crate) fn bury_enlisted(segment: &Segment, by: Owner) -> Vec<Member> {
+    let enlisted = all(segment).filter(|(_, word)| word.state() == State::Queued && word.owner() == by);
+    enlisted.filter(|(member, _)| bury(segment, *member)).map(|(member, _)| member).collect()
+}
+
+fn all(segment: &Segment) -> impl Iterator<Item = (Member, Word)> {
+    let ever = segment.root().members.load(Ordering::Acquire) as usize;
+    (0..ever.min(MEMBERS)).map(|index| {
+        let word = Word::load(&segment.member(index).word);
+        #[expect(clippy::cast_possible_truncation, reason = "below 1024")]
+        (Member { index: index as Owner, generation: word.generation() }, word)
+    })
 }
 
 /// The swept member's entry can be another's.

@@ -7,6 +7,8 @@
 //! [`encode`](message::encode) and [`Packet::send_to`](message::Packet::send_to), and arrive by
 //! [`decode`](message::decode).
 
+#[cfg(not(millpond_loom))]
+pub(crate) mod audit;
 pub(crate) mod block;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lays bodies over a block's bytes")]
@@ -48,8 +50,8 @@ pub(crate) mod transit;
 pub(crate) mod wake;
 
 #[cfg(not(millpond_loom))]
-pub(crate) use error::ShmError;
+pub use error::ShmError;
 #[cfg(not(millpond_loom))]
 pub(crate) use here::{Here, attach, enlist, here, member_died, share};
 #[cfg(not(millpond_loom))]
-pub(crate) use members::Member;
+pub(crate) use members::{Member, is_member};

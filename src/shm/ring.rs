@@ -177,8 +177,9 @@ impl<S: Slots> Ring<'_, S> {
                 return Err(NoSlot::NotNow);
             }
             if ahead > 0 {
-                // The hint is more than a lap late.
-                place.turn = seen.turn();
+                // Used in the turn before and read since: the tail is behind it.
+                place.turn = seen.turn().wrapping_sub(1);
+                place = self.after(place);
                 continue;
             }
             match seen.state() {
@@ -284,12 +285,11 @@ impl<S: Slots> Ring<'_, S> {
             let seen = SlotWord::load(self.slots.word(tail.index));
             let ahead = seen.turn().wrapping_sub(tail.turn).cast_signed();
             if ahead > 0 {
-                tail.turn = seen.turn();
+                tail.turn = seen.turn().wrapping_sub(1);
             } else if ahead < 0 || seen.state() == SlotState::Empty {
                 break;
-            } else {
-                tail = self.after(tail);
             }
+            tail = self.after(tail);
         }
         let turns = tail.turn.wrapping_sub(head.turn).cast_signed();
         let between = i64::from(turns) * self.slots.count() as i64 + tail.index as i64 - head.index as i64;

@@ -191,6 +191,11 @@ impl Segment {
             .map_err(|error| ShmError::refused("shared memory", end - start, &error))
     }
 
+    /// Bytes that the system has given for it.
+    pub(crate) fn committed(&self) -> Result<u64, ShmError> {
+        os::file_room(self.file()).map_err(|error| ShmError::refused("the size of shared memory", 0, &error))
+    }
+
     /// Gives the room of a range of whole pages back; false if the system refused.
     pub(crate) fn give_room(&self, at: usize, len: usize) -> bool {
         os::give_room(self.file(), at, len).is_ok()

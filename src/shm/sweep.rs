@@ -16,33 +16,56 @@ use crate::primitive::Ordering;
 
 /// Sweeps all that a dead member left, and lets its number be used again.
 pub(crate) fn sweep(here: Here, dead: Member) {
-    begin(here);
     let segment = here.segment;
-    sweep_tokens(segment, here.me(), dead.index);
-    for class in Class::all() {
-        for index in 0..store::grown(segment, class) {
-            sweep_block(segment, here.me(), dead, class, index);
-        }
+    let mut all = vec![dead];
+    if begin(here) == Before::Died {
+        unpin_all(segment, here.me());
+        // Whoever it was sweeping.
+        all.extend(members::leaving(segment).into_iter().filter(|member| *member != dead));
+    }
+    // Those that it was about to start never come.
+    all.extend(members::bury_enlisted(segment, dead.index));
+    for dead in all {
+        sweep_one(segment, here.me(), dead);
     }
     count_spare(segment);
-    step::reach(90);
-    members::forget(segment, dead);
+    // Release: pairs with the Acquire of the next sweeper.
     segment.root().sweeper.store(0, Ordering::Release);
 }
 
-/// Waits until no other member sweeps. One that died sweeping left pins, which go.
-fn begin(here: Here) {
+fn sweep_one(segment: &Segment, me: Owner, dead: Member) {
+    sweep_tokens(segment, me, dead.index);
+    for class in Class::all() {
+        for index in 0..store::grown(segment, class) {
+            sweep_block(segment, me, dead, class, index);
+        }
+    }
+    step::reach(90);
+    members::forget(segment, dead);
+}
+
+/// How the last sweeper ended.
+#[derive(PartialEq, Eq)]
+enum Before {
+    Done,
+    /// It died sweeping: its pins are still there.
+    Died,
+}
+
+/// Waits until no other member sweeps.
+fn begin(here: Here) -> Before {
     let sweeper = &here.segment.root().sweeper;
     let mine = u64::from(here.me()) + 1;
     loop {
         // AcqRel: pairs with the Release of the last sweeper.
-        let Err(other) = sweeper.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) else { return };
-        let index = Owner::try_from(other - 1).unwrap_or(Owner::MAX);
+        let Err(other) = sweeper.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) else {
+            return Before::Done;
+        };
+        let index = other.checked_sub(1).and_then(|index| Owner::try_from(index).ok()).unwrap_or(Owner::MAX);
         if !members::is_live(here.segment, index)
             && sweeper.compare_exchange(other, mine, Ordering::AcqRel, Ordering::Acquire).is_ok()
         {
-            unpin_all(here.segment, here.me());
-            return;
+            return Before::Died;
         }
         std::thread::sleep(Duration::from_micros(100));
     }
@@ -90,6 +113,7 @@ fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: 
             }
         }
         State::Shared if object::pin(segment, id) => {
+            step::reach(91);
             bodies::sweep(segment, me, dead, id, bodies::kind(&entry.content));
             object::unpin(segment, me, id);
         }

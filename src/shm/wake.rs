@@ -50,6 +50,11 @@ impl Signal {
         os::shared_wait(&self.0, announced, most);
     }
 
+    /// Whether somebody woke, or announced itself, since.
+    pub(crate) fn has_changed(&self, announced: u32) -> bool {
+        self.0.load(Ordering::Acquire) != announced
+    }
+
     /// Wakes one sleeper, if there may be any. What it is to see was done before.
     #[inline]
     pub(crate) fn wake_one(&self) {

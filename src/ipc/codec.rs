@@ -1,0 +1,102 @@
+//! Values to messages and back: by serde, and plain bytes as they are.
+
+use core::any::TypeId;
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::shm::lane::{Arrived, Ready};
+use crate::shm::message::{self, CodecError, Unsent};
+use crate::shm::{Here, ShmError};
+
+/// Plain data: any bytes of its size are a value of it.
+///
+/// That is what may lie in shared memory, where another process of the same program writes it. Numbers, arrays of them,
+/// atomics, and structures for which zerocopy's `FromBytes` is derived; no `bool`, no `enum`, no reference.
+pub trait Plain: FromBytes + Send + 'static {}
+impl<T: FromBytes + Send + 'static> Plain for T {}
+
+/// Plain data that travels as its bytes, without being encoded.
+///
+/// A structure of numbers costs a copy instead of an encoding of each field. Both sides are the same program, so its
+/// layout is the same.
+///
+/// ```
+/// use millpond::ipc::{Queue, Raw};
+/// let queue: Queue<Raw<[u64; 8]>> = Queue::bounded(4)?;
+/// queue.put(Raw([7; 8]))?;
+/// assert_eq!(queue.get()?.0, [7; 8]);
+/// # Ok::<(), millpond::ipc::QueueError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Raw<T>(pub T);
+
+impl<T: FromBytes + IntoBytes + Immutable> Serialize for Raw<T> {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_bytes())
+    }
+}
+
+impl<'de, T: FromBytes + IntoBytes + Immutable> Deserialize<'de> for Raw<T> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes<T>(core::marker::PhantomData<T>);
+        impl<'de, T: FromBytes> Visitor<'de> for Bytes<T> {
+            type Value = Raw<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} bytes", size_of::<T>())
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                T::read_from_bytes(bytes).map(Raw).map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+                Err(A::Error::custom("plain data is bytes"))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes(core::marker::PhantomData))
+    }
+}
+
+/// Whether values of this type travel as they are: byte vectors, which serde would write byte by byte.
+#[inline]
+fn is_bytes<T>() -> bool {
+    typeid::of::<T>() == TypeId::of::<Vec<u8>>()
+}
+
+/// Why a value could not be made a message.
+pub(super) enum Unsendable {
+    Encode(CodecError),
+    Memory(ShmError),
+}
+
+/// Makes a message of a value. Its handles move when the message is sent: the value is to be dropped then.
+#[inline]
+pub(super) fn pack<T: Serialize>(here: Here, value: &T) -> Result<Ready, Unsendable> {
+    if is_bytes::<T>() {
+        // SAFETY: T is Vec<u8>, as the ids of the types say; neither has a lifetime in it.
+        let bytes = unsafe { &*core::ptr::from_ref(value).cast::<Vec<u8>>() };
+        return Ready::new(here, bytes, Unsent::default()).map_err(Unsendable::Memory);
+    }
+    message::encode(value).map_err(Unsendable::Encode)?.ready(here).map_err(Unsendable::Memory)
+}
+
+/// Makes a value of a message; the handles that it doesn't take are released.
+#[inline]
+pub(super) fn unpack<T: DeserializeOwned>(mut arrived: Arrived) -> Result<T, CodecError> {
+    if is_bytes::<T>() {
+        let bytes = ManuallyDrop::new(arrived.to_vec());
+        // SAFETY: T is Vec<u8>, as the ids of the types say; the original is never dropped.
+        return Ok(unsafe { core::mem::transmute_copy::<Vec<u8>, T>(&bytes) });
+    }
+    let mut handles = core::mem::take(&mut arrived.handles);
+    let value = arrived.with_bytes(|bytes| message::decode_with(bytes, &mut handles));
+    arrived.handles = handles;
+    value
+}

@@ -1,0 +1,65 @@
+//! How handles of shared objects travel: as a reference of their own, made by who sends and used up by who receives.
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Error as _, Serializer};
+
+use crate::shm::ShmError;
+use crate::shm::id::Id;
+use crate::shm::message;
+use crate::shm::object::{Hold, Shape};
+use crate::shm::transit;
+
+/// Why a handle can't be written into a file or sent by other means.
+const ELSEWHERE: &str =
+    "handles travel only as arguments and results of Millpond's processes, and through its queues and pipes";
+
+/// Encodes a handle: the receiver's hold is kept by a token until it has its own.
+pub(super) fn serialize<S: Serializer>(hold: &Hold, serializer: S) -> Result<S::Ok, S::Error> {
+    if !message::is_sending() {
+        return Err(S::Error::custom(ELSEWHERE));
+    }
+    let here = crate::shm::here().map_err(S::Error::custom)?;
+    let token = transit::make_token(here, hold.id).map_err(S::Error::custom)?;
+    let listed = message::list(token).ok_or_else(|| S::Error::custom(ELSEWHERE))?;
+    serializer.serialize_u64(listed.bits())
+}
+
+/// Decodes a handle of this shape.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(shape: Shape, deserializer: D) -> Result<Hold, D::Error> {
+    let id = taken(deserializer)?;
+    let here = crate::shm::here().map_err(D::Error::custom)?;
+    let object = transit::object_of(here.segment, id);
+    let hold = Hold::get(here, object, shape);
+    transit::release(here.segment, here.me(), id);
+    hold.map_err(D::Error::custom)
+}
+
+/// Encodes a handle that moves, by the number under which this process owns it.
+pub(super) fn serialize_moving<S: Serializer>(owned: Id, serializer: S) -> Result<S::Ok, S::Error> {
+    let listed = message::list(owned).ok_or_else(|| S::Error::custom(ELSEWHERE))?;
+    serializer.serialize_u64(listed.bits())
+}
+
+/// The number of a handle in the message that is being decoded: it is this process's now.
+pub(super) fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+    if !message::is_receiving() {
+        return Err(D::Error::custom(ELSEWHERE));
+    }
+    let id = Id::from_bits(u64::deserialize(deserializer)?);
+    message::take(id).ok_or_else(|| D::Error::custom(ShmError::Stale))
+}
+
+/// The number of a slice in the message that is being decoded, with its length: it is this process's now.
+pub(super) fn taken_with_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(Id, u64), D::Error> {
+    if !message::is_receiving() {
+        return Err(D::Error::custom(ELSEWHERE));
+    }
+    let (bits, len) = <(u64, u64)>::deserialize(deserializer)?;
+    let id = message::take(Id::from_bits(bits)).ok_or_else(|| D::Error::custom(ShmError::Stale))?;
+    Ok((id, len))
+}
+
+/// The error for a slice that can't be encoded.
+pub(super) fn serialize_nothing<S: Serializer>(_: S) -> Result<S::Ok, S::Error> {
+    if message::is_sending() { Err(S::Error::custom(ShmError::Stale)) } else { Err(S::Error::custom(ELSEWHERE)) }
+}

@@ -1,0 +1,56 @@
+//! What processes share: queues, pipes, locks, memory.
+//!
+//! Everything here is a handle. It works between the threads of one process as it does between processes, and it
+//! travels: as an argument of a process, and through queues and pipes. A queue, a lock and their like can be cloned, and
+//! live until the last handle anywhere is gone. A [`PipeEnd`] and a [`SharedSlice`] have one owner, and move.
+//!
+//! Nothing has a name in the file system: all of it lies in one piece of memory that the processes of one tree have in
+//! common, and which goes with the last of them. A process that was killed holds nothing afterwards: its locks tell the
+//! next one, its permits and its memory come back, the other end of its pipe is told.
+//!
+//! A process made by a bare `fork` is not one of them. There everything here is an error, and dropping a handle does
+//! nothing.
+
+#[expect(unsafe_code, reason = "lays its body over a block's bytes")]
+mod barrier;
+#[expect(unsafe_code, reason = "byte vectors travel as they are")]
+mod codec;
+#[expect(unsafe_code, reason = "lays its body over a block's bytes")]
+mod condition;
+mod error;
+#[expect(unsafe_code, reason = "lays its body over a block's bytes")]
+mod event;
+mod handle;
+#[expect(unsafe_code, reason = "hands out access to what it guards")]
+mod lock;
+#[expect(unsafe_code, reason = "lays lanes over a block's bytes")]
+mod pipe;
+#[expect(unsafe_code, reason = "lays a lane over a block's bytes")]
+mod queue;
+#[expect(unsafe_code, reason = "lays its body over a block's bytes")]
+mod semaphore;
+#[expect(unsafe_code, reason = "hands out access to a block's bytes")]
+mod shared;
+#[expect(unsafe_code, reason = "hands out access to a block's bytes")]
+mod slice;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+pub use barrier::{Barrier, Passed};
+pub use codec::{Plain, Raw};
+pub use condition::Condition;
+pub use error::{BarrierError, LockError, PipeError, QueueError, SemaphoreError};
+pub use event::Event;
+pub use lock::{Guard, Lock};
+pub use pipe::{Nothing, PipeEnd, Receiver, Sender, one_way, pipe, pipe_with_capacity};
+pub use queue::Queue;
+pub use semaphore::{Permit, Semaphore};
+pub use shared::Shared;
+pub use slice::SharedSlice;
+pub use stats::{IpcStats, purge, stats};
+pub use wait::Wait;
+
+pub use crate::shm::ShmError;
+pub use crate::shm::message::CodecError;

@@ -1,0 +1,319 @@
+//! A queue between processes and threads.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use super::codec::{self, Unsendable};
+use super::error::{FromLane, QueueError};
+use super::handle;
+use super::wait::{self, Wait, Waiter};
+use crate::shm::lane::{self, Arrived, Lane, LaneError, Ready};
+use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
+use crate::shm::{self, Here, ShmError};
+
+/// A queue of many producers and many consumers, in any processes and threads: first in, first out.
+///
+/// Cloning it, or sending it to another process, gives another handle to the same queue. Values are whatever serde can
+/// carry; those that encode to some hundred bytes or less travel in the queue itself, larger ones in a block of shared
+/// memory each. Handles of this module travel inside values.
+///
+/// Whoever is killed while it puts or gets harms nobody: every value whose `put` had returned is got once, except the one
+/// that a killed process was getting at that instant. The order is kept; which of several consumers gets a value is the
+/// system's choice.
+///
+/// `put` and `get` take constant time, some tens of nanoseconds for small values, where nobody has to be woken.
+///
+/// ```
+/// use millpond::ipc::Queue;
+/// let queue: Queue<String> = Queue::bounded(100)?;
+/// let other = queue.clone();
+/// std::thread::spawn(move || other.put("hello".to_owned()));
+/// assert_eq!(queue.get()?, "hello");
+/// # Ok::<(), millpond::ipc::QueueError>(())
+/// ```
+pub struct Queue<T> {
+    inner: Arc<Inner>,
+    values: PhantomData<fn(T) -> T>,
+}
+
+struct Inner {
+    hold: Hold,
+    count: usize,
+    getting: Waiter,
+    putting: Waiter,
+}
+
+/// Places of a queue at most.
+const MOST: usize = 1 << 24;
+/// Places of a queue without a bound of its own.
+const UNBOUNDED: usize = 1 << 20;
+
+impl Inner {
+    fn new(hold: Hold, count: usize) -> Self {
+        Self { hold, count, getting: Waiter::new(), putting: Waiter::new() }
+    }
+
+    #[inline]
+    fn lane(&self) -> Lane<'_> {
+        // SAFETY: made for so many places, or checked on arrival; the hold keeps it.
+        unsafe { Lane::at(self.hold.here.segment, self.hold.body(), self.count) }
+    }
+}
+
+impl<T> Queue<T> {
+    /// A queue with places for so many values; `put` waits for one. From 1 to 2^24.
+    ///
+    /// # Errors
+    /// [`Capacity`](QueueError::Capacity), or [`Memory`](QueueError::Memory): the system refused, all 128 bytes a place.
+    pub fn bounded(values: usize) -> Result<Self, QueueError> {
+        if values == 0 || values > MOST {
+            return Err(QueueError::Capacity { values, most: MOST });
+        }
+        let capacity = QueueError::Capacity { values, most: MOST };
+        let making = Making::new(lane::bytes(values).ok_or(capacity)?)?;
+        // SAFETY: the body has room for the lane, and is all zero.
+        unsafe { Lane::at(shm::here()?.segment, making.body(), values) }.begin();
+        let hold = making.share(Shape::of::<T>(Kind::Queue))?;
+        Ok(Self::of(Inner::new(hold, values)))
+    }
+
+    /// Values that wait to be got: exact while nobody is at it. Zero once this process is no member.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.lane().len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether every place is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.inner.count
+    }
+
+    /// The places that it was made with.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.inner.count
+    }
+
+    /// Closes it, for all: nothing can be put any more, and when what waits was got, `get` is
+    /// [`Closed`](QueueError::Closed). Whoever waits is woken.
+    pub fn close(&self) {
+        self.inner.lane().close();
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.lane().is_closed()
+    }
+
+    /// How this handle, and clones of it in this process, wait.
+    pub fn set_wait(&self, wait: Wait) {
+        self.inner.getting.set(wait);
+        self.inner.putting.set(wait);
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner), values: PhantomData }
+    }
+}
+
+impl<T: Serialize> Queue<T> {
+    /// Puts a value at the end, waiting for a place.
+    ///
+    /// # Errors
+    /// [`Closed`](QueueError::Closed), [`Encode`](QueueError::Encode), [`Memory`](QueueError::Memory).
+    #[inline]
+    pub fn put(&self, value: T) -> Result<(), QueueError> {
+        self.put_until(&value, None)
+    }
+
+    /// Puts a value at the end if there is a place at this moment.
+    ///
+    /// # Errors
+    /// [`Full`](QueueError::Full), and those of [`put`](Self::put).
+    pub fn try_put(&self, value: T) -> Result<(), QueueError> {
+        let here = shm::here()?;
+        let lane = self.inner.lane();
+        if lane.is_closed() {
+            return Err(QueueError::Closed);
+        }
+        if lane.is_full() {
+            return Err(QueueError::Full);
+        }
+        let mut ready = pack(here, &value)?;
+        send(&lane, &mut ready)
+    }
+
+    /// Puts a value at the end, waiting for a place for some time.
+    ///
+    /// # Errors
+    /// [`TimedOut`](QueueError::TimedOut), and those of [`put`](Self::put).
+    pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), QueueError> {
+        self.put_until(&value, wait::deadline(timeout))
+    }
+
+    #[inline]
+    fn put_until(&self, value: &T, deadline: Option<Instant>) -> Result<(), QueueError> {
+        let here = shm::here()?;
+        let lane = self.inner.lane();
+        let mut ready = pack(here, value)?;
+        match send(&lane, &mut ready) {
+            Err(QueueError::Full) => self.put_waiting(&lane, &mut ready, deadline),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn put_waiting(&self, lane: &Lane<'_>, ready: &mut Ready, deadline: Option<Instant>) -> Result<(), QueueError> {
+        let inner = &*self.inner;
+        inner.putting.until(
+            &lane.head.space,
+            &inner.hold,
+            deadline,
+            || QueueError::TimedOut,
+            || match send(lane, ready) {
+                Err(QueueError::Full) => None,
+                other => Some(other),
+            },
+        )
+    }
+}
+
+#[inline]
+fn pack<T: Serialize>(here: Here, value: &T) -> Result<Ready, QueueError> {
+    codec::pack(here, value).map_err(|error| match error {
+        Unsendable::Encode(error) => QueueError::Encode(error),
+        Unsendable::Memory(error) => QueueError::Memory(error),
+    })
+}
+
+#[inline]
+fn send(lane: &Lane<'_>, ready: &mut Ready) -> Result<(), QueueError> {
+    lane.send(ready).map_err(|error| QueueError::from_lane(error, QueueError::Full, QueueError::Closed))
+}
+
+#[inline]
+fn receive(lane: &Lane<'_>, here: Here) -> Result<Arrived, QueueError> {
+    lane.receive(here).map_err(|error: LaneError| QueueError::from_lane(error, QueueError::Empty, QueueError::Closed))
+}
+
+impl<T: DeserializeOwned> Queue<T> {
+    /// Gets the oldest value, waiting for one.
+    ///
+    /// # Errors
+    /// [`Closed`](QueueError::Closed) when nothing is left; [`Decode`](QueueError::Decode): that value is gone, and the
+    /// queue works on; [`Memory`](QueueError::Memory).
+    #[inline]
+    pub fn get(&self) -> Result<T, QueueError> {
+        self.get_until(None)
+    }
+
+    /// Gets the oldest value if one waits at this moment.
+    ///
+    /// # Errors
+    /// [`Empty`](QueueError::Empty), and those of [`get`](Self::get).
+    #[inline]
+    pub fn try_get(&self) -> Result<T, QueueError> {
+        let here = shm::here()?;
+        codec::unpack(receive(&self.inner.lane(), here)?).map_err(QueueError::Decode)
+    }
+
+    /// Gets the oldest value, waiting for one for some time.
+    ///
+    /// # Errors
+    /// [`TimedOut`](QueueError::TimedOut), and those of [`get`](Self::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, QueueError> {
+        self.get_until(wait::deadline(timeout))
+    }
+
+    #[inline]
+    fn get_until(&self, deadline: Option<Instant>) -> Result<T, QueueError> {
+        let here = shm::here()?;
+        let lane = self.inner.lane();
+        let arrived = match receive(&lane, here) {
+            Err(QueueError::Empty) => self.get_waiting(&lane, here, deadline)?,
+            other => other?,
+        };
+        codec::unpack(arrived).map_err(QueueError::Decode)
+    }
+
+    #[cold]
+    fn get_waiting(&self, lane: &Lane<'_>, here: Here, deadline: Option<Instant>) -> Result<Arrived, QueueError> {
+        let inner = &*self.inner;
+        inner.getting.until(
+            &lane.head.items,
+            &inner.hold,
+            deadline,
+            || QueueError::TimedOut,
+            || match receive(lane, here) {
+                Err(QueueError::Empty) => None,
+                other => Some(other),
+            },
+        )
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), values: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+/// Only inside Millpond's own messages: the other side gets a handle to the same queue.
+impl<T> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        handle::serialize(&self.inner.hold, serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hold = handle::deserialize(Shape::of::<T>(Kind::Queue), deserializer)?;
+        let count = count_of(&hold, 1).map_err(serde::de::Error::custom)?;
+        Ok(Self::of(Inner::new(hold, count)))
+    }
+}
+
+/// The places of an object of so many lanes, as it says itself, if they fit into its block.
+pub(super) fn count_of(hold: &Hold, lanes: usize) -> Result<usize, ShmError> {
+    // SAFETY: every lane begins with its head, which fits into any block.
+    let head = unsafe { hold.body().cast::<lane::LaneHead>().as_ref() };
+    let count = Lane::said_count(head);
+    let size = hold.id.class().map_or(0, |class| class.size());
+    let fits = lane::bytes(count).and_then(|bytes| bytes.checked_mul(lanes)).is_some_and(|bytes| bytes + BODY <= size);
+    if count > 0 && count <= MOST && fits { Ok(count) } else { Err(ShmError::Damaged) }
+}
+
+/// What a queue without a bound is made with.
+impl<T> Queue<T> {
+    /// A queue without a bound of its own: it has places for 2^20 values, of which room is taken as they come.
+    ///
+    /// # Errors
+    /// [`Memory`](QueueError::Memory): the system refused.
+    pub fn unbounded() -> Result<Self, QueueError> {
+        Self::bounded(UNBOUNDED)
+    }
+}

@@ -1,0 +1,195 @@
+//! A slice in shared memory that moves between processes by its number.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Error as _, Serialize, SerializeTuple, Serializer};
+
+use super::codec::Plain;
+use super::handle;
+use crate::primitive::Ordering;
+use crate::shm::block::Word;
+use crate::shm::id::{Id, Kind as IdKind};
+use crate::shm::message;
+use crate::shm::object::{Kind, Shape};
+use crate::shm::segment::Entry;
+use crate::shm::{self, Here, ShmError, step, store, transit};
+
+/// A slice of plain data in shared memory, with one owner: like a boxed slice that moves to another process without being
+/// copied.
+///
+/// It moves as an argument or inside a message: a number goes over, the bytes stay where they are. Its memory stays with
+/// the system's pages behind it when it is dropped, up to 64 MiB for all free blocks together, and is used again. A
+/// process that dies leaves none behind.
+///
+/// The bytes are trusted: a process that writes over shared memory can change them under their owner. After it was moved
+/// away, through a shared reference such as an `Arc`, a slice is empty.
+///
+/// ```
+/// use millpond::ipc::{Queue, SharedSlice};
+/// let frames: Queue<SharedSlice<u8>> = Queue::bounded(8)?;
+/// let mut frame = SharedSlice::<u8>::new(1 << 20)?;
+/// frame[0] = 1;
+/// frames.put(frame)?;
+/// assert_eq!(frames.get()?[0], 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SharedSlice<T> {
+    here: Here,
+    /// The block, in the generation in which this process owns it.
+    id: Id,
+    entry: &'static Entry,
+    first: NonNull<T>,
+    len: usize,
+    values: PhantomData<T>,
+}
+
+// SAFETY: it owns its values, as a box does.
+unsafe impl<T: Send> Send for SharedSlice<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for SharedSlice<T> {}
+
+/// Why a slice that came can't be used.
+const NO_SLICE: ShmError = ShmError::Stale;
+
+impl<T: Plain> SharedSlice<T> {
+    /// A slice of so many values, all of them zero bytes.
+    ///
+    /// # Errors
+    /// [`TooLarge`](ShmError::TooLarge) above 4 GiB; the system refused.
+    pub fn new(len: usize) -> Result<Self, ShmError> {
+        let slice = Self::unspecified(len)?;
+        let bytes = len * size_of::<T>();
+        // Relaxed: the block is ours.
+        let dirty = usize::try_from(slice.entry.dirty.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        // SAFETY: the block has room for the bytes and is ours.
+        unsafe { slice.first.cast::<u8>().write_bytes(0, dirty.min(bytes)) };
+        slice.entry.dirty.fetch_max(bytes as u64, Ordering::Relaxed);
+        Ok(slice)
+    }
+
+    /// A slice of so many values, whatever they are: what was in the memory before. Costs no time that grows with its
+    /// length, once the memory has been used.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn unspecified(len: usize) -> Result<Self, ShmError> {
+        let here = shm::here()?;
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(ShmError::TooLarge { bytes: usize::MAX })?;
+        // Blocks are aligned to their size, and that is at least the alignment of what they hold.
+        let taken = store::take(here.segment, here.me(), bytes.max(align_of::<T>()))?;
+        let slice =
+            Self { here, id: taken.id, entry: taken.entry, first: taken.bytes.cast(), len, values: PhantomData };
+        taken.entry.content.store(Shape::of::<T>(Kind::Bytes).bits(), Ordering::Release);
+        step::reach(26);
+        Ok(slice)
+    }
+
+    /// A slice with a copy of these values.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn from_slice(values: &[T]) -> Result<Self, ShmError>
+    where
+        T: Copy,
+    {
+        let mut slice = Self::unspecified(values.len())?;
+        slice.mark_dirty();
+        slice.copy_from_slice(values);
+        Ok(slice)
+    }
+
+    fn mark_dirty(&self) {
+        self.entry.dirty.fetch_max((self.len * size_of::<T>()) as u64, Ordering::Relaxed);
+    }
+}
+
+impl<T> SharedSlice<T> {
+    /// Whether this process still owns it.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        Word::load(&self.entry.word) == Word::owned(self.here.me(), self.id.generation())
+    }
+}
+
+impl<T> Deref for SharedSlice<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        let len = if self.is_ours() { self.len } else { 0 };
+        // SAFETY: the block has room for so many values, is aligned, and is this process's alone; any bytes are values.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), len) }
+    }
+}
+
+impl<T> DerefMut for SharedSlice<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        let len = if self.is_ours() { self.len } else { 0 };
+        // SAFETY: as above, and the slice is borrowed uniquely.
+        unsafe { core::slice::from_raw_parts_mut(self.first.as_ptr(), len) }
+    }
+}
+
+impl<T> Drop for SharedSlice<T> {
+    fn drop(&mut self) {
+        // A child made by fork owns nothing of this; a slice that was moved away is another's.
+        if shm::here().is_ok_and(|here| here.member == self.here.member) {
+            store::give(self.here.segment, self.here.me(), self.id);
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for SharedSlice<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// Only inside Millpond's own messages: the slice moves, and this process's value of it is empty afterwards.
+impl<T: Plain> Serialize for SharedSlice<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !message::is_sending() || !self.is_ours() {
+            return handle::serialize_nothing(serializer);
+        }
+        self.mark_dirty();
+        let listed = message::list(self.id).ok_or_else(|| S::Error::custom(NO_SLICE))?;
+        let mut pair = serializer.serialize_tuple(2)?;
+        pair.serialize_element(&listed.bits())?;
+        pair.serialize_element(&(self.len as u64))?;
+        pair.end()
+    }
+}
+
+impl<'de, T: Plain> Deserialize<'de> for SharedSlice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (id, len) = handle::taken_with_length(deserializer)?;
+        let here = shm::here().map_err(D::Error::custom)?;
+        let found = Self::found(here, id, len);
+        if found.is_none() {
+            transit::release(here.segment, here.me(), id);
+        }
+        found.ok_or_else(|| D::Error::custom(NO_SLICE))
+    }
+}
+
+impl<T: Plain> SharedSlice<T> {
+    /// The slice of a block that this process has claimed, if it is one of this type and so long.
+    fn found(here: Here, id: Id, len: u64) -> Option<Self> {
+        if id.kind() != IdKind::Block {
+            return None;
+        }
+        let class = id.class()?;
+        let entry = here.segment.entry(class, id.index())?;
+        let len = usize::try_from(len).ok()?;
+        let fits = len.checked_mul(size_of::<T>())?.max(align_of::<T>()) <= class.size();
+        if !fits || entry.content.load(Ordering::Acquire) != Shape::of::<T>(Kind::Bytes).bits() {
+            return None;
+        }
+        let first = here.segment.block(class, id.index())?.cast();
+        Some(Self { here, id, entry, first, len, values: PhantomData })
+    }
+}

@@ -1,0 +1,1 @@
+//! A process that writes random bytes over the whole segment: the others get errors, and nothing worse.

@@ -1,0 +1,17 @@
+//! Processes that are killed at every numbered step, and at random instants, while they use what they share.
+
+#[expect(unsafe_code, reason = "children inherit a descriptor")]
+mod child;
+mod hostile;
+mod random;
+mod roles;
+mod steps;
+
+use super::stats;
+use crate::shm::ShmError;
+
+/// What is in use in the segment: the same before and after, or something has leaked.
+pub(super) fn in_use() -> Result<[usize; 5], ShmError> {
+    let stats = stats()?;
+    Ok([stats.members, stats.objects, stats.owned, stats.queued, stats.tokens])
+}

@@ -1,0 +1,503 @@
+//! What the children do, and what must hold when they are dead. Each role has a child's part and a parent's.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::child::{self, Death, Victim};
+use crate::ipc::{
+    Barrier, BarrierError, Condition, Event, Lock, LockError, PipeEnd, PipeError, Queue, QueueError, Semaphore, Shared,
+    SharedSlice, pipe,
+};
+use crate::primitive::{AtomicU64, Ordering};
+
+/// A hang, on however busy a machine.
+pub(super) const HANG: Duration = Duration::from_secs(60);
+/// How long a parent looks for something that may not come because the child is dead.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a child has done, as far as it knew: kept where its death doesn't matter.
+pub(super) type Marks = Shared<[AtomicU64; 4]>;
+
+fn marks() -> Marks {
+    Shared::new([const { AtomicU64::new(0) }; 4]).unwrap()
+}
+
+/// Values of every way to travel: in the slot, in a block, with a slice, with a queue, with a pipe's end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Value {
+    Small(u64),
+    Large(u64, String),
+    Slice(u64, SharedSlice<u64>),
+    Queue(u64, Queue<u8>),
+    End(u64, Vec<PipeEnd<u8, u8>>),
+}
+
+impl Value {
+    fn new(n: u64) -> Self {
+        match n % 5 {
+            0 => Self::Small(n),
+            1 => Self::Large(n, "large".repeat(100)),
+            2 => Self::Slice(n, SharedSlice::from_slice(&[n; 300]).unwrap()),
+            3 => Self::Queue(n, Queue::bounded(1).unwrap()),
+            _ => {
+                let (near, far) = pipe().unwrap();
+                Self::End(n, vec![near, far])
+            }
+        }
+    }
+
+    /// The number, if all of the value is what it was.
+    fn check(mut self) -> u64 {
+        match &mut self {
+            Self::Small(n) => *n,
+            Self::Large(n, text) => {
+                assert_eq!(*text, "large".repeat(100));
+                *n
+            }
+            Self::Slice(n, slice) => {
+                assert_eq!(slice[..], [*n; 300]);
+                *n
+            }
+            Self::Queue(n, queue) => {
+                queue.put(1).unwrap();
+                assert_eq!(queue.get(), Ok(1));
+                *n
+            }
+            Self::End(n, ends) => {
+                ends[0].send(2).unwrap();
+                assert_eq!(ends[1].recv(), Ok(2));
+                *n
+            }
+        }
+    }
+}
+
+/// A role: starts a child that dies as planned, or is killed by `kill`; then says what must hold.
+pub(super) struct Role {
+    pub(super) name: &'static str,
+    /// The steps that the child passes.
+    pub(super) steps: &'static [u32],
+    pub(super) run: fn(&str, Death, &mut dyn FnMut(&mut Victim)) -> bool,
+}
+
+pub(super) const ROLES: &[Role] = &[
+    Role {
+        name: "producer",
+        steps: &[1, 2, 3, 4, 5, 6, 7, 20, 21, 24, 26, 30, 31, 32, 35, 36, 37, 40, 41],
+        run: producer,
+    },
+    Role { name: "consumer", steps: &[10, 11, 12, 13, 14, 24, 33, 34, 35, 36, 37, 42, 80, 81], run: consumer },
+    Role { name: "room", steps: &[20, 21, 22, 23, 24, 25, 26], run: room },
+    Role { name: "lock", steps: &[50, 51, 52, 53], run: lock },
+    Role { name: "semaphore", steps: &[60, 61, 62], run: semaphore },
+    Role { name: "condition", steps: &[55, 56], run: condition },
+    Role { name: "barrier", steps: &[75], run: barrier },
+    Role { name: "event", steps: &[70], run: event },
+    Role { name: "sweeper", steps: &[90, 91], run: sweeper },
+    Role { name: "pipe", steps: &[1, 2, 6, 7, 10, 11, 13, 14], run: pipe_end },
+];
+
+/// The child's part, whichever it is.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Part {
+    Producer(Queue<Value>, Marks),
+    Consumer(Queue<Value>, Marks),
+    Room(Marks),
+    Lock(Lock<[u64; 2]>, Marks),
+    Semaphore(Semaphore, Marks),
+    Condition(Lock<u64>, Condition, Marks),
+    Barrier(Barrier, Marks),
+    Event(Event, Marks),
+    Sweeper(Queue<Queue<u8>>, Marks),
+    Pipe(PipeEnd<u64, u64>, Marks),
+}
+
+/// Rounds of a child that nobody kills.
+const ROUNDS: u64 = 10_000_000;
+
+impl Part {
+    /// Runs until it is killed, or has nothing left to do.
+    pub(super) fn play(self) -> ! {
+        let started = |marks: &Marks| marks[0].store(1, Ordering::SeqCst);
+        match self {
+            Self::Producer(queue, marks) => {
+                started(&marks);
+                for n in 0..ROUNDS {
+                    queue.put(Value::new(n)).unwrap();
+                    marks[1].store(n + 1, Ordering::SeqCst);
+                }
+            }
+            Self::Consumer(queue, marks) => {
+                started(&marks);
+                while let Ok(value) = queue.get() {
+                    let n = value.check();
+                    marks[1].store(n + 1, Ordering::SeqCst);
+                    marks[2].fetch_add(1, Ordering::SeqCst);
+                }
+            }
+            Self::Room(marks) => {
+                started(&marks);
+                let mut kept = Vec::new();
+                for n in 0..20_000_u32 {
+                    kept.push(SharedSlice::<u8>::new(2_000).unwrap());
+                    if n % 64 == 0 {
+                        // More than free blocks may keep: some of it goes back to the system.
+                        drop((0..70).map(|_| SharedSlice::<u8>::unspecified(1 << 20).unwrap()).collect::<Vec<_>>());
+                    }
+                }
+            }
+            Self::Lock(lock, marks) => {
+                started(&marks);
+                for _ in 0..ROUNDS {
+                    let Ok(mut pair) = lock.lock() else { break };
+                    pair[0] += 1;
+                    pair[1] += 1;
+                }
+            }
+            Self::Semaphore(semaphore, marks) => {
+                started(&marks);
+                for _ in 0..ROUNDS {
+                    drop(semaphore.acquire().unwrap());
+                }
+            }
+            Self::Condition(lock, changed, marks) => {
+                started(&marks);
+                for _ in 0..ROUNDS {
+                    let Ok(mut n) = lock.lock() else { break };
+                    if changed.wait_while(&mut n, |n| *n % 2 == 0).is_err() {
+                        break;
+                    }
+                    *n += 1;
+                    changed.notify_all();
+                }
+            }
+            Self::Barrier(barrier, marks) => {
+                started(&marks);
+                while barrier.wait().is_ok() {}
+            }
+            Self::Event(event, marks) => {
+                started(&marks);
+                for _ in 0..ROUNDS {
+                    event.set();
+                    event.clear();
+                }
+            }
+            Self::Sweeper(queue, marks) => {
+                started(&marks);
+                for _ in 0..ROUNDS {
+                    let inner = Queue::bounded(1).unwrap();
+                    let member = crate::shm::enlist().unwrap();
+                    // Something is on its way to one who never comes.
+                    let _ = crate::shm::message::encode(&inner).unwrap().send_to(member).unwrap();
+                    crate::shm::member_died(member);
+                    let _ = queue.try_put(inner);
+                }
+            }
+            Self::Pipe(mut end, marks) => {
+                started(&marks);
+                while let Ok(n) = end.recv() {
+                    if end.send(n + 1).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        child::done()
+    }
+}
+
+fn wait_for_start(marks: &Marks, victim: &mut Victim) {
+    let start = Instant::now();
+    while marks[0].load(Ordering::SeqCst) == 0 && !victim.has_ended() {
+        assert!(start.elapsed() < HANG, "the child did not start");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+type Kill<'a> = &'a mut dyn FnMut(&mut Victim);
+
+/// What a dead producer's `put` had returned is got, once and in order; and at most one more.
+fn producer(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (queue, marks) = (Queue::bounded(8).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Producer(queue.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let mut next = 0;
+    let mut get = |queue: &Queue<Value>, wait| match queue.get_timeout(wait) {
+        Ok(value) => {
+            assert_eq!(value.check(), next, "lost, twice, or out of order");
+            next += 1;
+            true
+        }
+        Err(QueueError::TimedOut) => false,
+        Err(other) => panic!("{other:?}"),
+    };
+    while get(&queue, LOOK) && next_below(&marks) && !victim.has_ended() {}
+    kill(&mut victim);
+    while !victim.has_ended() {
+        get(&queue, LOOK);
+    }
+    let killed = victim.bury();
+    while get(&queue, Duration::ZERO) {}
+    let put = marks[1].load(Ordering::SeqCst);
+    assert!(next == put || next == put + 1, "{put} were put, {next} were got");
+    works_on(&queue);
+    killed
+}
+
+fn next_below(marks: &Marks) -> bool {
+    marks[1].load(Ordering::SeqCst) < 40
+}
+
+/// All places of the queue can be used, and it is empty afterwards.
+fn works_on(queue: &Queue<Value>) {
+    for n in 0..queue.capacity() as u64 {
+        queue.put_timeout(Value::new(n), HANG).unwrap();
+    }
+    assert!(matches!(queue.try_put(Value::Small(0)), Err(QueueError::Full)));
+    for n in 0..queue.capacity() as u64 {
+        assert_eq!(queue.get_timeout(HANG).unwrap().check(), n);
+    }
+    assert!(queue.is_empty());
+}
+
+/// What a dead consumer had not got is got by others; at most one value is nobody's.
+fn consumer(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (queue, marks) = (Queue::bounded(8).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Consumer(queue.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let mut put = 0;
+    while put < 60 && !victim.has_ended() {
+        match queue.put_timeout(Value::new(put), LOOK) {
+            Ok(()) => put += 1,
+            Err(QueueError::TimedOut) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    kill(&mut victim);
+    if death.is_some() {
+        // It dies at the latest when it finds nothing to do.
+        let start = Instant::now();
+        while !victim.has_ended() && start.elapsed() < LOOK * 5 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if !victim.has_ended() {
+            queue.close();
+        }
+    }
+    let killed = victim.bury();
+    let (last, got) = (marks[1].load(Ordering::SeqCst), marks[2].load(Ordering::SeqCst));
+    let mut rest = Vec::new();
+    while let Ok(value) = queue.try_get() {
+        rest.push(value.check());
+    }
+    let undetermined = put - got - rest.len() as u64;
+    assert!(undetermined <= 1, "{put} were put, {got} and {} were got", rest.len());
+    let expected: Vec<u64> = (put - rest.len() as u64..put).collect();
+    assert_eq!(rest, expected, "what is left is the end of what was put");
+    assert!(last == got || last == got + 1);
+    if !queue.is_closed() {
+        works_on(&queue);
+    }
+    killed
+}
+
+/// What a dead process had of the memory is free, and zero when it is new.
+fn room(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let marks = marks();
+    let mut victim = child::start(test, death, Part::Room(marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    kill(&mut victim);
+    let killed = victim.bury();
+    for bytes in [2_000, 1 << 20] {
+        let mut many: Vec<_> = (0..80).map(|_| SharedSlice::<u8>::new(bytes).unwrap()).collect();
+        for (n, slice) in many.iter_mut().enumerate() {
+            assert!(slice.iter().all(|byte| *byte == 0));
+            slice.fill(n as u8 + 1);
+        }
+        assert!(many.iter().enumerate().all(|(n, slice)| slice.iter().all(|byte| *byte == n as u8 + 1)));
+    }
+    killed
+}
+
+/// A dead holder is told to the next who asks, once; then the lock is poisoned until it is repaired.
+fn lock(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (lock, marks) = (Lock::new([0_u64; 2]).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Lock(lock.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let mut rounds = 0;
+    let mut told = false;
+    let start = Instant::now();
+    while !victim.has_ended() && rounds < 2_000 && start.elapsed() < LOOK {
+        match lock.lock_timeout(LOOK) {
+            Ok(mut pair) => {
+                assert_eq!(pair[0], pair[1]);
+                pair[0] += 1;
+                // Long enough that somebody sleeps behind us.
+                if rounds % 16 == 0 {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                pair[1] += 1;
+                rounds += 1;
+            }
+            Err(LockError::TimedOut) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    kill(&mut victim);
+    let killed = victim.bury();
+    match lock.lock_timeout(HANG).map(|pair| *pair) {
+        Ok(pair) => assert_eq!(pair[0], pair[1]),
+        Err(LockError::OwnerDied) => told = true,
+        Err(other) => panic!("{other:?}"),
+    }
+    if told {
+        assert_eq!(lock.lock().map(|_| ()), Err(LockError::Poisoned));
+        drop(lock.lock_recovering(|pair| pair[1] = pair[0]));
+    }
+    let pair = lock.lock_timeout(HANG).unwrap();
+    assert_eq!(pair[0], pair[1]);
+    killed
+}
+
+/// All permits are there when the one who had some is dead.
+fn semaphore(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (semaphore, marks) = (Semaphore::new(2).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Semaphore(semaphore.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    for _ in 0..500 {
+        drop(semaphore.acquire_timeout(HANG).unwrap());
+    }
+    kill(&mut victim);
+    let killed = victim.bury();
+    assert_eq!((semaphore.available(), semaphore.held().unwrap()), (2, 0));
+    let both = [semaphore.acquire_timeout(HANG).unwrap(), semaphore.acquire_timeout(HANG).unwrap()];
+    assert!(semaphore.try_acquire().is_err());
+    drop(both);
+    killed
+}
+
+/// Those that wait beside one that was killed are woken all the same.
+fn condition(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (lock, changed, marks) = (Lock::new(0_u64).unwrap(), Condition::new().unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Condition(lock.clone(), changed.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let other = {
+        let (lock, changed) = (lock.clone(), changed.clone());
+        std::thread::spawn(move || {
+            let mut n = lock.lock_recovering(|_| ());
+            while *n != u64::MAX {
+                if changed.wait(&mut n).is_err() {
+                    drop(n);
+                    n = lock.lock_recovering(|_| ());
+                }
+            }
+        })
+    };
+    for _ in 0..20 {
+        let mut n = lock.lock_recovering(|_| ());
+        *n |= 1;
+        drop(n);
+        changed.notify_one();
+        std::thread::yield_now();
+    }
+    kill(&mut victim);
+    if death.is_some() {
+        let start = Instant::now();
+        while !victim.has_ended() && start.elapsed() < HANG {
+            let mut n = lock.lock_recovering(|_| ());
+            *n |= 1;
+            drop(n);
+            changed.notify_all();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    let killed = victim.bury();
+    *lock.lock_recovering(|_| ()) = u64::MAX;
+    changed.notify_all();
+    other.join().unwrap();
+    killed
+}
+
+/// A barrier is broken for all when a party is killed.
+fn barrier(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (barrier, marks) = (Barrier::new(2).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Barrier(barrier.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let other = {
+        let barrier = barrier.clone();
+        std::thread::spawn(move || while barrier.wait().is_ok() {})
+    };
+    std::thread::sleep(Duration::from_millis(2));
+    kill(&mut victim);
+    let killed = victim.bury();
+    other.join().unwrap();
+    assert_eq!(barrier.wait(), Err(BarrierError::Broken));
+    barrier.reset();
+    assert!(!barrier.is_broken());
+    killed
+}
+
+/// Whoever waits for an event whose setter was killed can be let go by another.
+fn event(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (event, marks) = (Event::new().unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Event(event.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    for _ in 0..200 {
+        let _ = event.wait_timeout(Duration::from_micros(100)).unwrap();
+    }
+    kill(&mut victim);
+    let killed = victim.bury();
+    event.clear();
+    let waiting = {
+        let event = event.clone();
+        std::thread::spawn(move || event.wait_timeout(HANG))
+    };
+    event.set();
+    assert_eq!(waiting.join().unwrap(), Ok(true));
+    killed
+}
+
+/// One who dies sweeping is swept, with all that it was sweeping.
+fn sweeper(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (queue, marks) = (Queue::bounded(4).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Sweeper(queue.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    for _ in 0..3 {
+        let _ = queue.get_timeout(LOOK);
+    }
+    kill(&mut victim);
+    let killed = victim.bury();
+    while queue.try_get().is_ok() {}
+    queue.put_timeout(Queue::bounded(1).unwrap(), HANG).unwrap();
+    assert!(queue.get_timeout(HANG).unwrap().is_empty());
+    killed
+}
+
+/// The other end of a killed process's pipe is told, in `send` and in `recv`.
+fn pipe_end(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let marks = marks();
+    let (mut near, far) = pipe().unwrap();
+    let mut victim = child::start(test, death, Part::Pipe(far, marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    for n in 0..200_u64 {
+        if near.send(n).is_err() || victim.has_ended() {
+            break;
+        }
+        match near.recv_timeout(LOOK) {
+            Ok(answer) => assert_eq!(answer, n + 1),
+            Err(PipeError::TimedOut | PipeError::Disconnected) => break,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    kill(&mut victim);
+    let waiting = std::thread::spawn(move || {
+        while near.recv().is_ok() {}
+        near
+    });
+    let killed = victim.bury();
+    let mut near = waiting.join().unwrap();
+    assert_eq!(near.recv(), Err(PipeError::Disconnected));
+    assert_eq!(near.send(1), Err(PipeError::Disconnected));
+    killed
+}

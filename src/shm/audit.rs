@@ -1,0 +1,45 @@
+//! Counts what is in a segment, for people and for tests.
+
+use super::block::{State, Word};
+use super::error::ShmError;
+use super::layout::{Class, MEMBERS, TOKENS};
+use super::segment::Segment;
+use super::store;
+use crate::primitive::Ordering;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Audit {
+    pub(crate) members: usize,
+    pub(crate) objects: usize,
+    pub(crate) owned: usize,
+    pub(crate) queued: usize,
+    pub(crate) tokens: usize,
+    pub(crate) used: u64,
+    pub(crate) committed: u64,
+}
+
+/// Counts everything.
+pub(crate) fn audit(segment: &Segment) -> Result<Audit, ShmError> {
+    let mut found = Audit { committed: segment.committed()?, ..Audit::default() };
+    let ever = segment.root().members.load(Ordering::Acquire) as usize;
+    let is_member = |index: &usize| Word::load(&segment.member(*index).word).state() != State::Free;
+    found.members = (0..ever.min(MEMBERS)).filter(is_member).count();
+    let tokens = segment.root().tokens.load(Ordering::Acquire) as usize;
+    let is_token = |index: &usize| Word::load(&segment.token(*index).word).state() != State::Free;
+    found.tokens = (0..tokens.min(TOKENS)).filter(is_token).count();
+    for class in Class::all() {
+        for index in 0..store::grown(segment, class) {
+            let Some(entry) = segment.entry(class, index) else { continue };
+            let place = match Word::load(&entry.word).state() {
+                State::Free | State::Damaged => continue,
+                State::Owned => &mut found.owned,
+                State::Queued => &mut found.queued,
+                State::Shared => &mut found.objects,
+            };
+            *place += 1;
+            found.used += if class.is_large() { entry.room.load(Ordering::Relaxed) } else { class.size() as u64 };
+        }
+    }
+    Ok(found)
+}
