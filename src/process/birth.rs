@@ -50,6 +50,15 @@ impl Program {
     }
 }
 
+/// What every child of a process is given with the first word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Legacy {
+    /// The pipe that it hangs on.
+    pub(super) lifeline: BorrowedFd<'static>,
+    /// Where it reports members of the shared memory.
+    pub(super) reports: BorrowedFd<'static>,
+}
+
 /// A child that is to be.
 #[derive(Debug)]
 pub(super) struct Birth {
@@ -125,7 +134,7 @@ impl Birth {
     pub(super) fn start(
         &mut self,
         program: &Program,
-        reports: BorrowedFd<'static>,
+        legacy: Legacy,
         stack: &mut Stack,
         record: &Arc<Record>,
     ) -> Result<Charge, ProcessError> {
@@ -154,7 +163,8 @@ impl Birth {
         let name = self.name.as_deref().unwrap_or(&program.comm);
         let (child, parent) = (self.membership.child.to_numbers(), self.membership.parent.to_numbers());
         let greeting = Greeting { identity, pid: std::process::id(), child, parent };
-        let descriptors = self.membership.memory().map_or_else(Vec::new, |memory| vec![memory, reports]);
+        let mut descriptors = vec![legacy.lifeline];
+        descriptors.extend(self.membership.memory().into_iter().flat_map(|memory| [memory, legacy.reports]));
         let mut words = greeting.to_bytes().to_vec();
         words.extend(Job { task: self.task, name, arguments: &self.arguments }.to_frame());
         let deadline = Instant::now().checked_add(self.handshake).map(|at| (at, self.handshake));

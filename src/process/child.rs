@@ -6,14 +6,11 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::birth::MARKER;
+use super::channel;
 use super::membership::Seat;
 use super::registry::{self, Ran};
-use super::supervisor::Upbringing;
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
-use super::{channel, supervisor};
-use crate::os::process::{
-    die_with_group, die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm,
-};
+use crate::os::process::{die_with_parent, hang_on, inherited_descriptor, inherited_socket, remove_variable, set_comm};
 use crate::primitive::OnceLock;
 use crate::shm;
 
@@ -26,13 +23,22 @@ const NO_HANDSHAKE: i32 = 76;
 #[derive(Debug)]
 pub(super) struct Me {
     pub(super) name: String,
-    socket: &'static OwnedFd,
+    socket: OwnedFd,
+    /// Where to report members of the shared memory.
+    reports: Option<OwnedFd>,
+    /// Its other end is our parent's; see [`hang_on`].
+    _lifeline: OwnedFd,
 }
 
 static ME: OnceLock<Me> = OnceLock::new();
 
 pub(super) fn me() -> Option<&'static Me> {
     ME.get()
+}
+
+/// Where this process reports members of the shared memory, if it is a child.
+pub(super) fn reports() -> Option<&'static OwnedFd> {
+    me()?.reports.as_ref()
 }
 
 /// Serves and never returns, if this process is a child.
@@ -55,22 +61,20 @@ pub(super) fn serve_if_child() {
             let _ = std::io::stdout().flush();
             let _ = rustix::stdio::dup2_stdout(&stdout);
         }
-        serve(socket, parent)
+        serve(socket)
     }
 }
 
-fn serve(socket: OwnedFd, parent: u32) -> ! {
-    let socket: &'static OwnedFd = Box::leak(Box::new(socket));
+fn serve(socket: OwnedFd) -> ! {
     let mut inbox = Inbox { reader: Reader::default(), bytes: vec![0; 16 * 1024], have: 0..0, descriptors: Vec::new() };
-    let Some(Message::Greeting(theirs)) = inbox.next(socket) else { std::process::exit(NO_HANDSHAKE) };
-    // From here on this thread may wait for anything: the supervisor watches the parent.
-    let Some(watched) = supervisor::open_parent(parent) else { return_to_nobody() };
+    let Some(Message::Greeting(theirs)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     let mut descriptors = inbox.descriptors.drain(..);
-    let (memory, reports) = (descriptors.next(), descriptors.next());
+    let (lifeline, memory, reports) = (descriptors.next(), descriptors.next(), descriptors.next());
     drop(descriptors);
-    if supervisor::get(Some(Upbringing { parent: watched, socket, reports })).is_err() {
-        std::process::exit(NO_HANDSHAKE);
-    }
+    // From here on this thread may do anything: the system watches the parent.
+    let Some(lifeline) = lifeline.and_then(|lifeline| hang_on(&lifeline).ok()) else {
+        std::process::exit(NO_HANDSHAKE)
+    };
     let identity = registry::identity();
     if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
         && difference(identity, theirs.identity).is_none()
@@ -79,17 +83,17 @@ fn serve(socket: OwnedFd, parent: u32) -> ! {
         let _ = shm::attach(memory, member);
     }
     let ours = Greeting { identity, pid: std::process::id(), child: theirs.child, parent: theirs.parent };
-    let answered = channel::send_all(socket, &ours.to_bytes());
+    let answered = channel::send_all(&socket, &ours.to_bytes());
     if answered.is_err() || difference(identity, theirs.identity).is_some() {
         std::process::exit(NO_HANDSHAKE);
     }
-    let Some(Message::Frame(Kind::Job, content)) = inbox.next(socket) else { std::process::exit(NO_HANDSHAKE) };
+    let Some(Message::Frame(Kind::Job, content)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     drop(inbox);
     let Some(job) = Job::from_bytes(&content) else { std::process::exit(NO_HANDSHAKE) };
     let Some(task) = registry::entry(job.task) else { std::process::exit(NO_HANDSHAKE) };
     set_comm(job.name);
     let to_parent = Seat::from_numbers(theirs.parent);
-    let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket });
+    let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket, reports, _lifeline: lifeline });
     if cfg!(panic = "abort") {
         say_panics(me);
     }
@@ -101,11 +105,6 @@ fn serve(socket: OwnedFd, parent: u32) -> ! {
     };
     me.say(kind, &content);
     std::process::exit(code)
-}
-
-fn return_to_nobody() -> ! {
-    die_with_group();
-    std::process::exit(NO_HANDSHAKE)
 }
 
 impl Me {

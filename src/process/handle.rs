@@ -102,7 +102,7 @@ where
         if let Some(name) = self.name.as_ref().filter(|name| name.contains('\0')) {
             return Err(ProcessError::BadName { name: name.clone() });
         }
-        let supervisor = supervisor::get(None)?;
+        let supervisor = supervisor::get()?;
         let membership = Membership::enlist();
         let arguments = codec::encode(&self.arguments, &membership.child).map_err(|reason| ProcessError::Encode {
             what: Payload::Arguments,

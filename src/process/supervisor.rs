@@ -1,7 +1,7 @@
 //! The one thread of each process that starts its children, hears them, and reaps them.
 //!
 //! It alone starts them, and never ends: the signal of a parent's death is sent when the *thread* that started the
-//! child ends. In a child it also watches the parent.
+//! child ends.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -12,15 +12,15 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::SocketType;
+use rustix::pipe::PipeFlags;
 
-use super::birth::{Birth, Program};
+use super::birth::{Birth, Legacy, Program};
 use super::charge::Charge;
 use super::error::ProcessError;
 use super::graveyard::Graveyard;
 use super::record::{Phase, Record};
 use super::{channel, membership};
 use crate::os::launch::{BlockedSignals, Stack};
-use crate::os::process::die_with_group;
 use crate::primitive::{Mutex, OnceLock};
 use crate::shm;
 
@@ -37,17 +37,10 @@ pub(super) struct Supervisor {
     living: Mutex<Vec<Arc<Record>>>,
     /// Where members of the shared memory are reported: at the root of the tree.
     reports: OwnedFd,
-}
-
-/// What a child has of its parent.
-#[derive(Debug)]
-pub(super) struct Upbringing {
-    /// Readable when the parent has ended.
-    pub(super) parent: OwnedFd,
-    /// Its other end is closed when the parent has become another program.
-    pub(super) socket: &'static OwnedFd,
-    /// Where members are reported, if it shares memory with its parent.
-    pub(super) reports: Option<OwnedFd>,
+    /// A pipe that nobody writes to: children hang on its reading end, and die when this process has gone and with it
+    /// the writing end.
+    lifeline: OwnedFd,
+    _alive: OwnedFd,
 }
 
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
@@ -55,7 +48,7 @@ static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// The supervisor of this process, made at first use.
-pub(super) fn get(upbringing: Option<Upbringing>) -> Result<&'static Supervisor, ProcessError> {
+pub(super) fn get() -> Result<&'static Supervisor, ProcessError> {
     if let Some(supervisor) = SUPERVISOR.get() {
         return if supervisor.pid == std::process::id() { Ok(supervisor) } else { Err(ProcessError::Forked) };
     }
@@ -63,33 +56,28 @@ pub(super) fn get(upbringing: Option<Upbringing>) -> Result<&'static Supervisor,
     if let Some(supervisor) = SUPERVISOR.get() {
         return Ok(supervisor);
     }
-    let spawn = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
+    let failed = |step, source| ProcessError::Spawn { step, source };
+    let spawn = |step| move |error: Errno| failed(step, error.into());
     let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)
         .map_err(spawn("a descriptor for requests"))?;
     let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(spawn("a descriptor to wait on"))?;
     let add = |fd: &OwnedFd, token| epoll::add(&watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
     add(&wake, WAKE).map_err(spawn("waiting for requests"))?;
-    let (mut parent, mut reports) = (None, None);
-    if let Some(of) = upbringing {
-        add(&of.parent, PARENT).map_err(spawn("watching the parent"))?;
-        let hung_up = epoll::EventFlags::RDHUP;
-        epoll::add(&watch, of.socket, epoll::EventData::new_u64(PARENT), hung_up)
-            .map_err(spawn("watching the parent"))?;
-        (parent, reports) = (Some(of.parent), of.reports);
-    }
     // Who was given nowhere to report to is a root.
-    let (reports, reported) = match reports {
-        Some(reports) => (reports, None),
+    let (reports, reported) = match super::child::reports() {
+        Some(reports) => (reports.try_clone().map_err(|error| failed("where to report to", error))?, None),
         None => {
             let (here, reports) = channel::pair(SocketType::DGRAM).map_err(spawn("a socket for reports"))?;
             add(&here, REPORTS).map_err(spawn("waiting for reports"))?;
             (reports, Some(here))
         }
     };
+    let (lifeline, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(spawn("a pipe to hang on"))?;
+    let lifeline = channel::above_stdio(lifeline).map_err(spawn("a pipe to hang on"))?;
+    let alive = channel::above_stdio(alive).map_err(spawn("a pipe to hang on"))?;
     let program = Program::open()?;
     let keeper = Keeper {
         watch,
-        _parent: parent,
         program,
         stack: Stack::new(),
         graveyard: reported.map(Graveyard::new),
@@ -117,6 +105,8 @@ pub(super) fn get(upbringing: Option<Upbringing>) -> Result<&'static Supervisor,
         wake,
         living: Mutex::new(Vec::new()),
         reports,
+        lifeline,
+        _alive: alive,
     });
     let _ = to.send(supervisor);
     Ok(supervisor)
@@ -129,6 +119,11 @@ impl Supervisor {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push((birth, Arc::clone(record)));
         // Can only fail where the count is at its end, and then it is readable.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// What each child gets: what it hangs on, and where it reports members.
+    fn legacy(&'static self) -> Legacy {
+        Legacy { lifeline: self.lifeline.as_fd(), reports: self.reports.as_fd() }
     }
 
     fn forget(&self, record: &Arc<Record>) {
@@ -169,7 +164,6 @@ extern "C" fn wait_for_all() {
 }
 
 const WAKE: u64 = 0;
-const PARENT: u64 = 1;
 const REPORTS: u64 = 2;
 /// Tokens of a child are four times its number and this: for its socket, and one more for its end. Two more is the end
 /// of a member further down.
@@ -189,8 +183,6 @@ fn member_token(number: u64) -> u64 {
 /// The thread's own state.
 struct Keeper {
     watch: OwnedFd,
-    /// Open for as long as it is watched.
-    _parent: Option<OwnedFd>,
     program: Program,
     stack: Stack,
     /// At the root.
@@ -215,7 +207,6 @@ impl Keeper {
                 let event: &epoll::Event = event;
                 match event.data.u64() {
                     WAKE => self.start_asked(supervisor),
-                    PARENT => die_with_group(),
                     REPORTS => {
                         if let Some(members) = &mut self.graveyard {
                             members.hear(&self.watch, &mut self.next, member_token);
@@ -256,7 +247,7 @@ impl Keeper {
         mut birth: Birth,
         record: &Arc<Record>,
     ) -> Result<Charge, ProcessError> {
-        let mut charge = birth.start(&self.program, supervisor.reports.as_fd(), &mut self.stack, record)?;
+        let mut charge = birth.start(&self.program, supervisor.legacy(), &mut self.stack, record)?;
         let watch = |fd, token| epoll::add(&self.watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
         let watched = watch(charge.pidfd(), token(id, END))
             .and_then(|()| charge.socket().map_or(Ok(()), |fd| watch(fd, token(id, SOCKET))));
@@ -330,11 +321,4 @@ impl Keeper {
             charge.check_deadline(now);
         }
     }
-}
-
-/// The pidfd of the parent, if it still is `parent`.
-pub(super) fn open_parent(parent: u32) -> Option<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(parent).ok()?)?;
-    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    (rustix::process::getppid() == Some(pid)).then_some(fd)
 }
