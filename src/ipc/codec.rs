@@ -8,9 +8,9 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, SeqAcce
 use serde::ser::{Serialize, Serializer};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::shm::ShmError;
 use crate::shm::lane::{Arrived, Ready};
-use crate::shm::message::{self, CodecError, Unsent};
-use crate::shm::{Here, ShmError};
+use crate::shm::message::{self, CodecError};
 
 /// Plain data: any bytes of its size are a value of it.
 ///
@@ -76,24 +76,28 @@ pub(super) enum Unsendable {
     Memory(ShmError),
 }
 
-/// Makes a message of a value. Its handles move when the message is sent: the value is to be dropped then.
+/// Makes an empty message one of a value. Its handles move when the message is sent: the value is to be dropped then.
 #[inline]
-pub(super) fn pack<T: Serialize>(here: Here, value: &T) -> Result<Ready, Unsendable> {
+pub(super) fn pack<T: Serialize>(ready: &mut Ready, value: &T) -> Result<(), Unsendable> {
     if is_bytes::<T>() {
         // SAFETY: T is Vec<u8>, as the ids of the types say; neither has a lifetime in it.
         let bytes = unsafe { &*core::ptr::from_ref(value).cast::<Vec<u8>>() };
-        return Ready::new(here, bytes, Unsent::default()).map_err(Unsendable::Memory);
+        return ready.fill(bytes).map_err(Unsendable::Memory);
     }
-    message::encode(value).map_err(Unsendable::Encode)?.ready(here).map_err(Unsendable::Memory)
+    ready.encode(value).map_err(Unsendable::Encode)?;
+    ready.prepare().map_err(Unsendable::Memory)
 }
 
 /// Makes a value of a message; the handles that it doesn't take are released.
 #[inline]
-pub(super) fn unpack<T: DeserializeOwned>(mut arrived: Arrived) -> Result<T, CodecError> {
+pub(super) fn unpack<T: DeserializeOwned>(arrived: &mut Arrived) -> Result<T, CodecError> {
     if is_bytes::<T>() {
         let bytes = ManuallyDrop::new(arrived.to_vec());
         // SAFETY: T is Vec<u8>, as the ids of the types say; the original is never dropped.
         return Ok(unsafe { core::mem::transmute_copy::<Vec<u8>, T>(&bytes) });
+    }
+    if arrived.handles.is_empty() {
+        return arrived.with_bytes(|bytes| message::decode_with(bytes, &mut Vec::new()));
     }
     let mut handles = core::mem::take(&mut arrived.handles);
     let value = arrived.with_bytes(|bytes| message::decode_with(bytes, &mut handles));

@@ -44,7 +44,7 @@ pub use condition::Condition;
 pub use error::{BarrierError, LockError, PipeError, QueueError, SemaphoreError};
 pub use event::Event;
 pub use lock::{Guard, Lock};
-pub use pipe::{Nothing, PipeEnd, Receiver, Sender, one_way, pipe, pipe_with_capacity};
+pub use pipe::{Ends, Nothing, PipeEnd, Receiver, Sender, one_way, pipe, pipe_with_capacity};
 pub use queue::Queue;
 pub use semaphore::{Permit, Semaphore};
 pub use shared::Shared;

@@ -54,6 +54,9 @@ pub type Sender<T> = PipeEnd<T, Nothing>;
 /// The end of a one-way pipe that receives.
 pub type Receiver<T> = PipeEnd<Nothing, T>;
 
+/// The two ends of a pipe.
+pub type Ends<A, B> = (PipeEnd<A, B>, PipeEnd<B, A>);
+
 /// Messages that a pipe holds in each direction, if nothing else is said.
 const CAPACITY: usize = 64;
 /// Messages that a pipe can be made for.
@@ -63,7 +66,7 @@ const MOST: usize = 1 << 20;
 ///
 /// # Errors
 /// [`Memory`](PipeError::Memory): the system refused.
-pub fn pipe<A, B>() -> Result<(PipeEnd<A, B>, PipeEnd<B, A>), PipeError> {
+pub fn pipe<A, B>() -> Result<Ends<A, B>, PipeError> {
     pipe_with_capacity(CAPACITY)
 }
 
@@ -71,7 +74,7 @@ pub fn pipe<A, B>() -> Result<(PipeEnd<A, B>, PipeEnd<B, A>), PipeError> {
 ///
 /// # Errors
 /// [`Capacity`](PipeError::Capacity), [`Memory`](PipeError::Memory).
-pub fn pipe_with_capacity<A, B>(messages: usize) -> Result<(PipeEnd<A, B>, PipeEnd<B, A>), PipeError> {
+pub fn pipe_with_capacity<A, B>(messages: usize) -> Result<Ends<A, B>, PipeError> {
     let capacity = PipeError::Capacity { values: messages, most: MOST };
     if messages == 0 || messages > MOST {
         return Err(capacity);
@@ -188,7 +191,8 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// # Errors
     /// [`Full`](PipeError::Full), and those of [`send`](Self::send).
     pub fn try_send(&mut self, message: S) -> Result<(), PipeError> {
-        let mut ready = self.pack(&message)?;
+        let mut ready = Ready::new(self.here()?);
+        pack(&mut ready, &message)?;
         self.try_ready(&mut ready)
     }
 
@@ -202,7 +206,8 @@ impl<S: Serialize, R> PipeEnd<S, R> {
 
     #[inline]
     fn send_until(&self, message: &S, deadline: Option<Instant>) -> Result<(), PipeError> {
-        let mut ready = self.pack(message)?;
+        let mut ready = Ready::new(self.here()?);
+        pack(&mut ready, message)?;
         match self.try_ready(&mut ready) {
             Err(PipeError::Full) => {
                 let lane = self.lane(self.side);
@@ -213,14 +218,6 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     }
 
     #[inline]
-    fn pack(&self, message: &S) -> Result<Ready, PipeError> {
-        codec::pack(self.here()?, message).map_err(|error| match error {
-            Unsendable::Encode(error) => PipeError::Encode(error),
-            Unsendable::Memory(error) => PipeError::Memory(error),
-        })
-    }
-
-    #[inline]
     fn try_ready(&self, ready: &mut Ready) -> Result<(), PipeError> {
         if self.is_disconnected() {
             return Err(PipeError::Disconnected);
@@ -228,6 +225,14 @@ impl<S: Serialize, R> PipeEnd<S, R> {
         let sent = self.lane(self.side).send(ready);
         sent.map_err(|error| PipeError::from_lane(error, PipeError::Full, PipeError::Disconnected))
     }
+}
+
+#[inline]
+fn pack<S: Serialize>(ready: &mut Ready, message: &S) -> Result<(), PipeError> {
+    codec::pack(ready, message).map_err(|error| match error {
+        Unsendable::Encode(error) => PipeError::Encode(error),
+        Unsendable::Memory(error) => PipeError::Memory(error),
+    })
 }
 
 impl<S, R: DeserializeOwned> PipeEnd<S, R> {
@@ -246,7 +251,9 @@ impl<S, R: DeserializeOwned> PipeEnd<S, R> {
     /// # Errors
     /// [`Empty`](PipeError::Empty), and those of [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<R, PipeError> {
-        codec::unpack(self.try_arrived(self.here()?)?).map_err(PipeError::Decode)
+        let mut arrived = Arrived::new(self.here()?);
+        self.try_arrived(&mut arrived)?;
+        codec::unpack(&mut arrived).map_err(PipeError::Decode)
     }
 
     /// Receives the next message, waiting for it for some time.
@@ -259,23 +266,23 @@ impl<S, R: DeserializeOwned> PipeEnd<S, R> {
 
     #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<R, PipeError> {
-        let here = self.here()?;
-        let arrived = match self.try_arrived(here) {
+        let mut arrived = Arrived::new(self.here()?);
+        match self.try_arrived(&mut arrived) {
             Err(PipeError::Empty) => {
                 let lane = self.lane(1 - self.side);
-                self.until(&self.receiving, &lane.head.items, deadline, || self.try_arrived(here))?
+                self.until(&self.receiving, &lane.head.items, deadline, || self.try_arrived(&mut arrived))?;
             }
             other => other?,
-        };
-        codec::unpack(arrived).map_err(PipeError::Decode)
+        }
+        codec::unpack(&mut arrived).map_err(PipeError::Decode)
     }
 
     #[inline]
-    fn try_arrived(&self, here: Here) -> Result<Arrived, PipeError> {
+    fn try_arrived(&self, arrived: &mut Arrived) -> Result<(), PipeError> {
         let lane = self.lane(1 - self.side);
-        let receive = || {
-            let arrived = lane.receive(here);
-            arrived.map_err(|error| PipeError::from_lane(error, PipeError::Empty, PipeError::Disconnected))
+        let mut receive = || {
+            let received = lane.receive(arrived);
+            received.map_err(|error| PipeError::from_lane(error, PipeError::Empty, PipeError::Disconnected))
         };
         match receive() {
             // Once more: it may have sent something between our look and its end.

@@ -15,7 +15,7 @@ use super::handle;
 use super::wait::{self, Wait, Waiter};
 use crate::shm::lane::{self, Arrived, Lane, LaneError, Ready};
 use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
-use crate::shm::{self, Here, ShmError};
+use crate::shm::{self, ShmError};
 
 /// A queue of many producers and many consumers, in any processes and threads: first in, first out.
 ///
@@ -153,7 +153,8 @@ impl<T: Serialize> Queue<T> {
         if lane.is_full() {
             return Err(QueueError::Full);
         }
-        let mut ready = pack(here, &value)?;
+        let mut ready = Ready::new(here);
+        pack(&mut ready, &value)?;
         send(&lane, &mut ready)
     }
 
@@ -169,7 +170,8 @@ impl<T: Serialize> Queue<T> {
     fn put_until(&self, value: &T, deadline: Option<Instant>) -> Result<(), QueueError> {
         let here = shm::here()?;
         let lane = self.inner.lane();
-        let mut ready = pack(here, value)?;
+        let mut ready = Ready::new(here);
+        pack(&mut ready, value)?;
         match send(&lane, &mut ready) {
             Err(QueueError::Full) => self.put_waiting(&lane, &mut ready, deadline),
             other => other,
@@ -193,8 +195,8 @@ impl<T: Serialize> Queue<T> {
 }
 
 #[inline]
-fn pack<T: Serialize>(here: Here, value: &T) -> Result<Ready, QueueError> {
-    codec::pack(here, value).map_err(|error| match error {
+fn pack<T: Serialize>(ready: &mut Ready, value: &T) -> Result<(), QueueError> {
+    codec::pack(ready, value).map_err(|error| match error {
         Unsendable::Encode(error) => QueueError::Encode(error),
         Unsendable::Memory(error) => QueueError::Memory(error),
     })
@@ -206,8 +208,8 @@ fn send(lane: &Lane<'_>, ready: &mut Ready) -> Result<(), QueueError> {
 }
 
 #[inline]
-fn receive(lane: &Lane<'_>, here: Here) -> Result<Arrived, QueueError> {
-    lane.receive(here).map_err(|error: LaneError| QueueError::from_lane(error, QueueError::Empty, QueueError::Closed))
+fn receive(lane: &Lane<'_>, into: &mut Arrived) -> Result<(), QueueError> {
+    lane.receive(into).map_err(|error: LaneError| QueueError::from_lane(error, QueueError::Empty, QueueError::Closed))
 }
 
 impl<T: DeserializeOwned> Queue<T> {
@@ -227,8 +229,9 @@ impl<T: DeserializeOwned> Queue<T> {
     /// [`Empty`](QueueError::Empty), and those of [`get`](Self::get).
     #[inline]
     pub fn try_get(&self) -> Result<T, QueueError> {
-        let here = shm::here()?;
-        codec::unpack(receive(&self.inner.lane(), here)?).map_err(QueueError::Decode)
+        let mut arrived = Arrived::new(shm::here()?);
+        receive(&self.inner.lane(), &mut arrived)?;
+        codec::unpack(&mut arrived).map_err(QueueError::Decode)
     }
 
     /// Gets the oldest value, waiting for one for some time.
@@ -241,24 +244,24 @@ impl<T: DeserializeOwned> Queue<T> {
 
     #[inline]
     fn get_until(&self, deadline: Option<Instant>) -> Result<T, QueueError> {
-        let here = shm::here()?;
+        let mut arrived = Arrived::new(shm::here()?);
         let lane = self.inner.lane();
-        let arrived = match receive(&lane, here) {
-            Err(QueueError::Empty) => self.get_waiting(&lane, here, deadline)?,
+        match receive(&lane, &mut arrived) {
+            Err(QueueError::Empty) => self.get_waiting(&lane, &mut arrived, deadline)?,
             other => other?,
-        };
-        codec::unpack(arrived).map_err(QueueError::Decode)
+        }
+        codec::unpack(&mut arrived).map_err(QueueError::Decode)
     }
 
     #[cold]
-    fn get_waiting(&self, lane: &Lane<'_>, here: Here, deadline: Option<Instant>) -> Result<Arrived, QueueError> {
+    fn get_waiting(&self, lane: &Lane<'_>, arrived: &mut Arrived, deadline: Option<Instant>) -> Result<(), QueueError> {
         let inner = &*self.inner;
         inner.getting.until(
             &lane.head.items,
             &inner.hold,
             deadline,
             || QueueError::TimedOut,
-            || match receive(lane, here) {
+            || match receive(lane, arrived) {
                 Err(QueueError::Empty) => None,
                 other => Some(other),
             },

@@ -8,15 +8,17 @@
 //! A message that doesn't fit is in a block, a carrier: its number is then the slot's only handle. A carrier begins with
 //! the count of its handles and their numbers.
 
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+
+use serde::Serialize;
+use zerocopy::IntoBytes;
 
 use super::block::{NOBODY, Owner};
 use super::error::ShmError;
 use super::here::Here;
 use super::id::Id;
-use super::message::{Packet, Unsent};
-use super::object::{Kind, Shape};
+use super::message::{CodecError, Packet, WORDS};
+use super::object::Kind;
 use super::ring::{Claim, NoSlot, Ring, Slots};
 use super::segment::Segment;
 use super::wake::Signal;
@@ -26,9 +28,8 @@ use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a slot, and of what a message has of it.
 pub(crate) const SLOT: usize = 128;
-const ROOM: usize = SLOT - 8;
-/// Handles that a slot can list.
-const FEW: usize = 15;
+const ROOM: usize = 8 * WORDS;
+const _: () = assert!(8 + ROOM == SLOT);
 /// The note's flag: a block carries the message.
 const CARRIED: u16 = 1 << 11;
 /// Bytes before a carrier's handles: their number, and how many bytes follow them.
@@ -112,9 +113,14 @@ impl Slots for SlotsAt {
 }
 
 impl SlotsAt {
-    fn room(&self, index: usize) -> NonNull<u8> {
+    /// A slot's room, behind its word.
+    #[inline]
+    fn room(&self, index: usize) -> &[AtomicU64; WORDS] {
+        debug_assert!(index < self.count);
         // SAFETY: below the count, which fits into the lane's block; the word is 8 bytes.
-        unsafe { self.first.add(index * SLOT + 8) }
+        let room = unsafe { self.first.add(index * SLOT + 8) };
+        // SAFETY: the rest of the slot, aligned; any bytes are atomics.
+        unsafe { room.cast::<[AtomicU64; WORDS]>().as_ref() }
     }
 }
 
@@ -126,55 +132,63 @@ pub(crate) struct Lane<'a> {
     ring: Ring<'a, SlotsAt>,
 }
 
-/// A message that is ready to be sent: everything that can be refused has been granted.
+/// A message that is to be sent. Dropped before, it is as if it had never been.
 #[derive(Debug)]
 pub(crate) struct Ready {
     here: Here,
-    room: [MaybeUninit<u8>; ROOM],
+    packet: Packet,
     note: u16,
-    /// The handles that the slot lists.
-    listed: Listed,
-    /// The message's handles.
-    handles: Unsent,
-    sent: bool,
-}
-
-#[derive(Debug)]
-struct Listed {
-    ids: [Id; FEW],
-    len: usize,
-}
-
-fn listed(handles: &[Id]) -> ([Id; FEW], usize) {
-    let mut few = [Id::from_bits(0); FEW];
-    few[..handles.len()].copy_from_slice(handles);
-    (few, handles.len())
-}
-
-fn write(room: &mut [MaybeUninit<u8>; ROOM], at: usize, bytes: &[u8]) {
-    room[at..at + bytes.len()].write_copy_of_slice(bytes);
+    /// The block that carries the message, under the number in which this process owns it.
+    carrier: Option<Id>,
 }
 
 impl Ready {
-    /// A message of these bytes, with these handles in it (their travelling numbers).
-    pub(crate) fn new(here: Here, bytes: &[u8], handles: Unsent) -> Result<Self, ShmError> {
-        let none = Listed { ids: [Id::from_bits(0); FEW], len: 0 };
-        let room = [MaybeUninit::uninit(); ROOM];
-        let mut ready = Self { here, room, note: 0, listed: none, handles, sent: false };
-        let handles = &ready.handles.0;
-        if handles.len() <= FEW && bytes.len() + 8 * handles.len() <= ROOM {
-            #[expect(clippy::cast_possible_truncation, reason = "at most 120")]
-            let len = bytes.len() as u16;
-            write(&mut ready.room, 0, bytes);
-            let (few, count) = listed(handles);
-            ready.list(&few[..count], len, 0);
-            return Ok(ready);
+    /// An empty message, to be filled in place.
+    #[inline]
+    pub(crate) fn new(here: Here) -> Self {
+        Self { here, packet: Packet::new(), note: 0, carrier: None }
+    }
+
+    /// Encodes a value into it.
+    #[inline]
+    pub(crate) fn encode<T: Serialize>(&mut self, value: &T) -> Result<(), CodecError> {
+        self.packet.encode(value)
+    }
+
+    /// After [`encode`](Self::encode): everything that can be refused is granted.
+    #[inline]
+    pub(crate) fn prepare(&mut self) -> Result<(), ShmError> {
+        let handles = self.packet.handles.0.len();
+        match self.packet.bytes.few() {
+            Some(len) if len + 8 * handles <= ROOM => {
+                self.note = note(len, handles, 0);
+                Ok(())
+            }
+            _ => self.carry(None),
         }
+    }
+
+    /// Makes it a message of these bytes, without encoding and without handles.
+    #[inline]
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> Result<(), ShmError> {
+        if bytes.len() > ROOM {
+            return self.carry(Some(bytes));
+        }
+        self.packet.bytes.extend(bytes);
+        self.note = note(bytes.len(), 0, 0);
+        Ok(())
+    }
+
+    /// Puts it into a block.
+    #[cold]
+    fn carry(&mut self, bytes: Option<&[u8]>) -> Result<(), ShmError> {
+        let bytes = bytes.unwrap_or_else(|| self.packet.bytes.as_slice());
+        let handles = &self.packet.handles.0;
         if handles.len() > MOST_HANDLES {
             return Err(ShmError::TooManyInTransit);
         }
         let start = CARRIER + 8 * handles.len();
-        let taken = store::take(here.segment, here.me(), start + bytes.len())?;
+        let taken = store::take(self.here.segment, self.here.me(), start + bytes.len())?;
         let numbers = [handles.len() as u64, bytes.len() as u64];
         let numbers = numbers.into_iter().chain(handles.iter().map(|id| id.bits())).enumerate();
         for (n, number) in numbers {
@@ -190,27 +204,24 @@ impl Ready {
         taken.entry.dirty.fetch_max((start + bytes.len()) as u64, Ordering::Relaxed);
         // Release: who sweeps sees the numbers.
         taken.entry.content.store(Kind::Carrier as u64, Ordering::Release);
-        ready.list(&[transit::travelling(taken.id)], 0, CARRIED);
-        Ok(ready)
+        self.carrier = Some(taken.id);
+        self.note = note(0, 1, CARRIED);
+        Ok(())
     }
 
-    fn list(&mut self, handles: &[Id], bytes: u16, flags: u16) {
-        for (n, id) in handles.iter().enumerate() {
-            self.listed.ids[n] = *id;
-            write(&mut self.room, ROOM - 8 * (n + 1), &id.bits().to_ne_bytes());
-        }
-        self.listed.len = handles.len();
-        #[expect(clippy::cast_possible_truncation, reason = "at most 15")]
-        let count = handles.len() as u16;
-        self.note = flags | count << 7 | bytes;
-    }
-
-    /// All handles, the carrier last.
+    /// All that is passed on, the carrier last.
     fn handles(&self) -> impl Iterator<Item = Id> {
-        let carrier = (self.note & CARRIED != 0).then_some(self.listed.ids[0]);
-        self.handles.0.iter().copied().chain(carrier)
+        self.packet.handles.0.iter().copied().chain(self.carrier.map(transit::travelling))
     }
 
+    /// The handles that the slot lists.
+    fn listed(&self) -> impl Iterator<Item = Id> {
+        let carrier = self.carrier.map(transit::travelling);
+        let few = if carrier.is_some() { &[] } else { &self.packet.handles.0[..] };
+        carrier.into_iter().chain(few.iter().copied())
+    }
+
+    #[cold]
     fn pass_on(&self) -> Result<(), ShmError> {
         for (n, id) in self.handles().enumerate() {
             if let Err(error) = transit::send(self.here, id, NOBODY) {
@@ -220,15 +231,27 @@ impl Ready {
         }
         Ok(())
     }
+
+    fn sent(&mut self) {
+        self.packet.handles.forget();
+        self.carrier = None;
+    }
+}
+
+/// A slot's note.
+#[inline]
+fn note(bytes: usize, handles: usize, flags: u16) -> u16 {
+    #[expect(clippy::cast_possible_truncation, reason = "at most 120 bytes and 15 handles")]
+    let (bytes, handles) = (bytes as u16, handles as u16);
+    flags | handles << 7 | bytes
 }
 
 impl Drop for Ready {
+    #[inline]
     fn drop(&mut self) {
-        if self.sent || self.note & CARRIED == 0 {
-            return;
+        if let Some(carrier) = self.carrier {
+            store::give(self.here.segment, self.here.me(), carrier);
         }
-        let carrier = self.listed.ids[0];
-        store::give(self.here.segment, self.here.me(), carrier.with_generation(carrier.generation().wrapping_sub(1)));
     }
 }
 
@@ -236,7 +259,7 @@ impl Drop for Ready {
 #[derive(Debug)]
 pub(crate) struct Arrived {
     here: Here,
-    room: [MaybeUninit<u8>; ROOM],
+    few: [u64; WORDS],
     len: usize,
     /// Where the bytes are, if a block carries them: its number, where they begin, how many.
     carrier: Option<(Id, NonNull<u8>, usize)>,
@@ -244,38 +267,47 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
-    /// How many bytes the message has.
-    pub(crate) fn len(&self) -> usize {
-        self.carrier.map_or(self.len, |(_, _, len)| len)
+    /// Nothing yet, to be received into in place.
+    #[inline]
+    pub(crate) fn new(here: Here) -> Self {
+        Self { here, few: [0; WORDS], len: 0, carrier: None, handles: Vec::new() }
     }
 
     /// The bytes, copied out once.
     pub(crate) fn to_vec(&self) -> Vec<u8> {
-        let len = self.len();
+        let Some((_, from, len)) = self.carrier else { return self.few().to_vec() };
         let mut bytes = Vec::with_capacity(len);
-        match self.carrier {
-            // SAFETY: the block has so many bytes, as was checked; the vector has room; neither is in the other.
-            Some((_, from, _)) => unsafe { copy_out(from.as_ptr(), bytes.as_mut_ptr(), len) },
-            None => bytes.extend_from_slice(self.few()),
-        }
+        // SAFETY: the block has so many bytes, as was checked; the vector has room; neither is in the other.
+        unsafe { copy_out(from.as_ptr(), bytes.as_mut_ptr(), len) };
         // SAFETY: written just now.
         unsafe { bytes.set_len(len) };
         bytes
     }
 
+    #[inline]
     fn few(&self) -> &[u8] {
-        // SAFETY: a slot's room was copied whole.
-        unsafe { self.room[..self.len].assume_init_ref() }
+        &self.few.as_bytes()[..self.len]
     }
 
     /// Shows the bytes: in place if they are few, a copy if a block carries them.
+    #[inline]
     pub(crate) fn with_bytes<R>(&self, show: impl FnOnce(&[u8]) -> R) -> R {
         if self.carrier.is_some() { show(&self.to_vec()) } else { show(self.few()) }
     }
 }
 
 impl Drop for Arrived {
+    #[inline]
     fn drop(&mut self) {
+        if !self.handles.is_empty() || self.carrier.is_some() {
+            self.release();
+        }
+    }
+}
+
+impl Arrived {
+    #[cold]
+    fn release(&mut self) {
         let (segment, me) = (self.here.segment, self.here.me());
         for id in self.handles.drain(..) {
             transit::release(segment, me, id);
@@ -346,10 +378,6 @@ impl<'a> Lane<'a> {
         self.ring.len()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.ring.slots.count
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.head.closed.load(Ordering::SeqCst) != 0
     }
@@ -383,31 +411,37 @@ impl<'a> Lane<'a> {
             return Err(LaneError::Closed);
         }
         let room = self.ring.slots.room(claim.index);
-        let used = usize::from(ready.note & 127);
-        // SAFETY: the slot is this process's, and both are `ROOM` bytes.
-        unsafe { copy_in(ready.room.as_ptr().cast(), room.as_ptr(), used) };
-        if ready.listed.len > 0 {
-            let at = ROOM - 8 * ready.listed.len;
-            // SAFETY: inside the slot's room.
-            let end = unsafe { room.add(at) };
-            // SAFETY: the slot is this process's; the handles' numbers are at the end of both.
-            unsafe { copy_in(ready.room[at..].as_ptr().cast(), end.as_ptr(), ROOM - at) };
-            step::reach(3);
-            self.ring.annotate(&claim, ready.note);
-            step::reach(4);
-            if let Err(error) = ready.pass_on() {
-                self.abandon(claim);
-                return Err(error.into());
-            }
+        let (len, listed) = unpack(ready.note);
+        for (word, value) in room.iter().zip(&ready.packet.bytes.few[..len.div_ceil(8)]) {
+            // Relaxed, here and below: published with the slot's word.
+            word.store(*value, Ordering::Relaxed);
+        }
+        if listed > 0
+            && let Err(error) = self.list(&claim, ready)
+        {
+            self.abandon(claim);
+            return Err(error.into());
         }
         step::reach(6);
         let note = ready.note;
-        ready.sent = true;
-        ready.handles.forget();
+        ready.sent();
         self.ring.publish(claim, note);
         step::reach(7);
         self.head.items.wake_one_fenced();
         Ok(())
+    }
+
+    /// Writes the handles' numbers into the slot, notes it, and passes the handles on.
+    #[cold]
+    fn list(&self, claim: &Claim, ready: &Ready) -> Result<(), ShmError> {
+        let room = self.ring.slots.room(claim.index);
+        for (word, id) in room.iter().rev().zip(ready.listed()) {
+            word.store(id.bits(), Ordering::Relaxed);
+        }
+        step::reach(3);
+        self.ring.annotate(claim, ready.note);
+        step::reach(4);
+        ready.pass_on()
     }
 
     fn abandon(&self, claim: Claim) {
@@ -416,9 +450,10 @@ impl<'a> Lane<'a> {
         self.head.items.wake_one_fenced();
     }
 
-    /// Receives the oldest message, without waiting.
+    /// Receives the oldest message, without waiting, into one that is still [new](Arrived::new).
     #[inline]
-    pub(crate) fn receive(&self, here: Here) -> Result<Arrived, LaneError> {
+    pub(crate) fn receive(&self, arrived: &mut Arrived) -> Result<(), LaneError> {
+        let here = arrived.here;
         // Before the look for messages: what was sent before the lane was closed is found.
         let closed = self.is_closed();
         let claim = match self.ring.claim_full(here.me(), || self.head.space.wake_all()) {
@@ -426,31 +461,31 @@ impl<'a> Lane<'a> {
             Err(NoSlot::NotNow) if closed && self.ring.len() == 0 => return Err(LaneError::Closed),
             Err(no) => return Err(no.into()),
         };
-        let mut arrived =
-            Arrived { here, room: [MaybeUninit::uninit(); ROOM], len: 0, carrier: None, handles: Vec::new() };
-        let good = self.copy(&claim, here, &mut arrived);
+        let (len, listed) = unpack(claim.note);
+        let room = self.ring.slots.room(claim.index);
+        // However long it says to be, it is cut at the end of the room.
+        arrived.len = len.min(ROOM);
+        for (value, word) in arrived.few[..arrived.len.div_ceil(8)].iter_mut().zip(room) {
+            // Relaxed, here and below: read once, after the slot was claimed.
+            *value = word.load(Ordering::Relaxed);
+        }
+        let good = if listed == 0 { Ok(()) } else { self.claim_listed(&claim, arrived) };
         step::reach(13);
         self.ring.release(claim);
         step::reach(14);
         self.head.space.wake_one_fenced();
-        good.map(|()| arrived).map_err(LaneError::Shm)
+        good.map_err(LaneError::Shm)
     }
 
-    /// Copies a claimed slot's message and claims its handles.
-    #[inline]
-    fn copy(&self, claim: &Claim, here: Here, arrived: &mut Arrived) -> Result<(), ShmError> {
-        let (len, listed) = unpack(claim.note);
-        // SAFETY: both are `ROOM` bytes.
-        unsafe { copy_out(self.ring.slots.room(claim.index).as_ptr(), arrived.room.as_mut_ptr().cast(), ROOM) };
-        arrived.len = len;
-        if listed == 0 {
-            return if len <= ROOM { Ok(()) } else { Err(ShmError::Damaged) };
-        }
-        let listed = numbers(&arrived.room, listed);
+    /// Claims the handles of a slot's message.
+    #[cold]
+    fn claim_listed(&self, claim: &Claim, arrived: &mut Arrived) -> Result<(), ShmError> {
+        let here = arrived.here;
+        let listed = self.listed(claim.index, claim.note);
         if claim.note & CARRIED == 0 {
             return claim_all(here, listed, &mut arrived.handles);
         }
-        let carrier = listed[0];
+        let carrier = listed.into_iter().next().ok_or(ShmError::Damaged)?;
         transit::claim(here, carrier)?;
         let opened = open_carrier(self.segment, carrier);
         let Some((handles, from, len)) = opened else {
@@ -459,6 +494,13 @@ impl<'a> Lane<'a> {
         };
         arrived.carrier = Some((carrier, from, len));
         claim_all(here, handles, &mut arrived.handles)
+    }
+
+    /// The handles that a slot lists.
+    fn listed(&self, index: usize, note: u16) -> impl Iterator<Item = Id> + use<'_> {
+        let (_, listed) = unpack(note);
+        let words = self.ring.slots.room(index).iter().rev().take(listed);
+        words.map(|word| Id::from_bits(word.load(Ordering::Relaxed)))
     }
 
     /// Releases all messages that nobody will read: the lane is this process's alone.
@@ -472,11 +514,7 @@ impl<'a> Lane<'a> {
 
     /// Releases what a slot lists that is still on its way.
     fn release_listed(&self, me: Owner, index: usize, note: u16) {
-        let (_, listed) = unpack(note);
-        let mut room = [MaybeUninit::uninit(); ROOM];
-        // SAFETY: both are `ROOM` bytes.
-        unsafe { copy_out(self.ring.slots.room(index).as_ptr(), room.as_mut_ptr().cast(), ROOM) };
-        for id in numbers(&room, listed) {
+        for id in self.listed(index, note) {
             transit::release_unread(self.segment, me, id);
         }
     }
@@ -490,24 +528,13 @@ impl<'a> Lane<'a> {
 }
 
 /// The note's parts: bytes, and listed handles.
+#[inline]
 fn unpack(note: u16) -> (usize, usize) {
     (usize::from(note & 127), usize::from(note >> 7 & 15))
 }
 
-/// The numbers at the end of a slot's room.
-fn numbers(room: &[MaybeUninit<u8>; ROOM], listed: usize) -> Vec<Id> {
-    let number = |n: usize| {
-        let at = ROOM - 8 * (n + 1);
-        let mut bytes = [0; 8];
-        // SAFETY: the room was copied whole from a slot.
-        bytes.copy_from_slice(unsafe { room[at..at + 8].assume_init_ref() });
-        Id::from_bits(u64::from_ne_bytes(bytes))
-    };
-    (0..listed.min(FEW)).map(number).collect()
-}
-
 /// Claims handles; those that can't be claimed are an error, after all others were.
-fn claim_all(here: Here, ids: Vec<Id>, into: &mut Vec<Id>) -> Result<(), ShmError> {
+fn claim_all(here: Here, ids: impl IntoIterator<Item = Id>, into: &mut Vec<Id>) -> Result<(), ShmError> {
     let mut result = Ok(());
     for id in ids {
         match transit::claim(here, id) {
@@ -517,12 +544,3 @@ fn claim_all(here: Here, ids: Vec<Id>, into: &mut Vec<Id>) -> Result<(), ShmErro
     }
     result
 }
-
-impl Packet {
-    /// Makes the packet ready to be sent over a lane.
-    pub(crate) fn ready(mut self, here: Here) -> Result<Ready, ShmError> {
-        Ready::new(here, self.bytes.as_slice(), core::mem::take(&mut self.handles))
-    }
-}
-
-const _: () = assert!(size_of::<Shape>() == 8);

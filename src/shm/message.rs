@@ -6,11 +6,11 @@
 
 use core::cell::Cell;
 use core::fmt;
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zerocopy::IntoBytes;
 
 use super::error::ShmError;
 use super::here::{Here, here};
@@ -19,34 +19,40 @@ use super::layout::TOKENS;
 use super::members::Member;
 use super::transit;
 
-/// Bytes of a message that need no allocation.
-pub(crate) const INLINE: usize = 112;
+/// Words of a message that need no allocation, and their bytes.
+pub(crate) const WORDS: usize = 15;
+pub(crate) const INLINE: usize = 8 * WORDS;
 
 /// Bytes that spill into a vector when they are many.
 pub(crate) struct Spill {
-    few: [MaybeUninit<u8>; INLINE],
+    pub(crate) few: [u64; WORDS],
     len: usize,
     many: Vec<u8>,
 }
 
 impl Spill {
+    #[inline]
     pub(crate) fn new() -> Self {
-        Self { few: [MaybeUninit::uninit(); INLINE], len: 0, many: Vec::new() }
+        Self { few: [0; WORDS], len: 0, many: Vec::new() }
     }
 
+    /// The bytes.
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
-        if !self.many.is_empty() {
-            return &self.many;
-        }
-        // SAFETY: the first `len` bytes were written.
-        unsafe { self.few[..self.len].assume_init_ref() }
+        if self.many.is_empty() { &self.few.as_bytes()[..self.len] } else { &self.many }
+    }
+
+    /// How many bytes the words hold; `None` if they have spilt.
+    #[inline]
+    pub(crate) fn few(&self) -> Option<usize> {
+        self.many.is_empty().then_some(self.len)
     }
 
     #[inline]
-    fn push(&mut self, byte: u8) {
-        match self.few.get_mut(self.len) {
+    pub(crate) fn push(&mut self, byte: u8) {
+        match self.few.as_mut_bytes().get_mut(self.len) {
             Some(place) if self.many.is_empty() => {
-                place.write(byte);
+                *place = byte;
                 self.len += 1;
             }
             _ => self.spill(&[byte]),
@@ -54,16 +60,17 @@ impl Spill {
     }
 
     #[inline]
-    fn extend(&mut self, bytes: &[u8]) {
-        match self.few.get_mut(self.len..self.len + bytes.len()) {
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        match self.few.as_mut_bytes().get_mut(self.len..self.len.saturating_add(bytes.len())) {
             Some(place) if self.many.is_empty() => {
-                place.write_copy_of_slice(bytes);
+                place.copy_from_slice(bytes);
                 self.len += bytes.len();
             }
             _ => self.spill(bytes),
         }
     }
 
+    #[cold]
     fn spill(&mut self, bytes: &[u8]) {
         if self.many.is_empty() {
             let mut many = Vec::with_capacity((self.len + bytes.len()).max(4 * INLINE));
@@ -71,10 +78,6 @@ impl Spill {
             self.many = many;
         }
         self.many.extend_from_slice(bytes);
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<u8> {
-        if self.many.is_empty() { self.as_slice().to_vec() } else { self.many }
     }
 }
 
@@ -203,15 +206,29 @@ impl<T: Copy> Drop for Restore<T> {
 
 /// Encodes a value; its handles stay where they are until the packet is sent.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Packet, CodecError> {
-    let mut packet = Packet { bytes: Spill::new(), handles: Unsent::default() };
-    {
-        let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut packet.handles.0))));
-        postcard::serialize_with_flavor(value, Into(&mut packet.bytes))?;
-    }
+    let mut packet = Packet::new();
+    packet.encode(value)?;
     Ok(packet)
 }
 
+impl Packet {
+    /// An empty packet, to be encoded into in place.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { bytes: Spill::new(), handles: Unsent::default() }
+    }
+
+    /// Encodes a value into an empty packet.
+    #[inline]
+    pub(crate) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
+        let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles.0))));
+        postcard::serialize_with_flavor(value, Into(&mut self.bytes))?;
+        Ok(())
+    }
+}
+
 /// Decodes a value, whose handles are this process's already: those that it takes leave the list.
+#[inline]
 pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<Id>) -> Result<T, CodecError> {
     let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(handles))));
     let (value, rest) = postcard::take_from_bytes(bytes)?;

@@ -7,7 +7,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::fence;
 
-use super::block::{NOBODY, Owner, State, Word};
+use super::block::{Owner, State, Word};
 use super::error::ShmError;
 use super::here::Here;
 use super::id::Id;
@@ -379,6 +379,3 @@ pub(crate) fn unpin(segment: &Segment, me: Owner, id: Id) {
         }
     }
 }
-
-/// The owner of what is queued for nobody in particular.
-pub(crate) const ANYBODY: Owner = NOBODY;

@@ -107,10 +107,10 @@ fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: 
     let seen = Word::load(&entry.word);
     let id = Id::block(class, index, seen.generation());
     match seen.state() {
-        State::Owned | State::Queued if is_of(seen, dead.index) => {
-            if seen.step(&entry.word, Word::owned(me, seen.generation())).is_ok() {
-                object::dismantle(segment, me, id);
-            }
+        State::Owned | State::Queued
+            if is_of(seen, dead.index) && seen.step(&entry.word, Word::owned(me, seen.generation())).is_ok() =>
+        {
+            object::dismantle(segment, me, id);
         }
         State::Shared if object::pin(segment, id) => {
             step::reach(91);
