@@ -178,8 +178,10 @@ extern "C" fn become_program(plan: *mut c_void) -> c_int {
 }
 
 fn errno() -> c_int {
+    // SAFETY: gives an address.
+    let word = unsafe { libc::__errno_location() };
     // SAFETY: the thread's own word; the parent's thread, whose word it is, sleeps.
-    unsafe { *libc::__errno_location() }
+    unsafe { word.read() }
 }
 
 fn checked(result: c_int) -> Result<c_int, c_int> {
@@ -222,7 +224,9 @@ fn prepare(plan: &Plan) -> Result<(), c_int> {
     }
     for at in 0..plan.inherited_len {
         // SAFETY: the array has that many numbers.
-        let fd = unsafe { plan.inherited.add(at).read() };
+        let place = unsafe { plan.inherited.add(at) };
+        // SAFETY: as above.
+        let fd = unsafe { place.read() };
         // SAFETY: numbers only.
         checked(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
     }
