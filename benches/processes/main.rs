@@ -4,13 +4,17 @@
 //! `cargo bench -p millpond-bench --bench processes`; `-- --quick` for three rounds.
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millpond::process::Process;
 use millpond_bench::{Options, Table, median};
 
 /// How often each starts a process in a round.
-const EACH: u32 = 10;
+const EACH: usize = 30;
+/// Rounds of one size before the other has its turn.
+const TURN: usize = 5;
+/// How long the machine rests after a change of size.
+const SETTLE: Duration = Duration::from_millis(100);
 /// The parent's memory, in MiB.
 const SIZES: [usize; 2] = [16, 512];
 /// Millpond over procspawn.
@@ -55,6 +59,9 @@ fn fork() {
 const CONTESTANTS: [(&str, fn()); 4] =
     [("millpond", millpond), ("procspawn", procspawn), ("std Command, this program", command), ("fork", fork)];
 
+/// The place of `fork` among them.
+const FORK: usize = 3;
+
 fn main() {
     millpond::process::init();
     procspawn::init();
@@ -65,22 +72,43 @@ fn main() {
     let mut ballast: Vec<u8> = Vec::new();
     // Microseconds by size, contestant and round.
     let mut times = vec![vec![Vec::new(); CONTESTANTS.len()]; SIZES.len()];
-    CONTESTANTS.iter().for_each(|(_, run)| run());
-    for round in 0..options.rounds {
+    // Sizes take turns of a few rounds: memory that was just given back keeps the machine busy for a while.
+    let mut place = 0;
+    let turns = options.rounds.div_ceil(TURN);
+    for turn in 0..turns {
         for (size, mebibytes) in SIZES.iter().enumerate() {
             ballast.clear();
             ballast.shrink_to_fit();
             ballast.resize(mebibytes << 20, 1);
             std::hint::black_box(&ballast);
-            for turn in 0..CONTESTANTS.len() {
-                let who = (turn + round) % CONTESTANTS.len();
-                let start = Instant::now();
-                (0..EACH).for_each(|_| CONTESTANTS[who].1());
-                times[size][who].push(start.elapsed().as_secs_f64() * 1e6 / f64::from(EACH));
+            std::thread::sleep(SETTLE);
+            CONTESTANTS.iter().for_each(|(_, run)| run());
+            for _ in turn * TURN..options.rounds.min((turn + 1) * TURN) {
+                for (who, time) in one_round(&mut place).into_iter().enumerate() {
+                    times[size][who].push(time);
+                }
             }
         }
     }
     report(&times, options.rounds);
+}
+
+/// The median time of each contestant, in microseconds. They take turns with every single process, but for `fork`,
+/// which comes last: it leaves all of the parent's memory to be copied when written to.
+fn one_round(place: &mut usize) -> [f64; CONTESTANTS.len()] {
+    let mut times = [const { Vec::new() }; CONTESTANTS.len()];
+    let mut run = |who: usize| {
+        let start = Instant::now();
+        CONTESTANTS[who].1();
+        times[who].push(start.elapsed().as_secs_f64() * 1e6);
+    };
+    for _ in 0..EACH {
+        *place += 1;
+        (0..FORK).for_each(|who| run((who + *place) % FORK));
+    }
+    (0..3).for_each(|_| run(FORK));
+    std::thread::sleep(SETTLE);
+    times.map(|times| median(times).unwrap_or(f64::NAN))
 }
 
 fn report(times: &[Vec<Vec<f64>>], rounds: usize) {
