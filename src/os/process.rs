@@ -9,8 +9,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use crate::primitive::{AtomicU32, Ordering};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -94,7 +92,8 @@ pub(crate) fn inherited_descriptor(number: RawFd) -> Option<OwnedFd> {
 
 /// Removes a variable from the environment, if no other thread can be reading it.
 pub(crate) fn remove_variable(name: &str) {
-    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    // A folder has two links and one for each folder in it: here, for each thread.
+    let alone = rustix::fs::stat("/proc/self/task").is_ok_and(|folder| folder.st_nlink == 3);
     if alone {
         // SAFETY: this thread is the only one.
         unsafe { std::env::remove_var(name) };
@@ -175,40 +174,6 @@ pub(crate) fn die_with_parent(parent: u32) {
     // SAFETY: numbers only.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, c_ulong::from(libc::SIGCONT.unsigned_abs())) };
     on_continue(libc::SIGCONT);
-}
-
-/// From now on the system itself kills our group when nobody holds the other end of `lifeline` any more: a pipe whose
-/// writing end our parent has, and nobody writes to.
-///
-/// It needs no thread of ours, and cannot be blocked or handled. A description of our own is opened, for the system
-/// keeps one owner for each.
-pub(crate) fn hang_on(lifeline: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let path = format!("/proc/self/fd/{}", lifeline.as_raw_fd());
-    let own = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    // SAFETY: reads a number.
-    let group = unsafe { libc::getpgrp() };
-    // SAFETY: numbers only; negative for a group.
-    checked(unsafe { libc::fcntl(own.as_raw_fd(), libc::F_SETOWN, -group) })?;
-    // SAFETY: numbers only.
-    checked(unsafe { libc::fcntl(own.as_raw_fd(), F_SETSIG, libc::SIGKILL) })?;
-    // SAFETY: numbers only.
-    checked(unsafe { libc::fcntl(own.as_raw_fd(), libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK) })?;
-    // The other end may have been closed before the line above.
-    let mut there = [PollFd::new(&own, PollFlags::empty())];
-    if rustix::event::poll(&mut there, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
-        die_with_group();
-    }
-    Ok(own)
-}
-
-/// Which signal tells of a descriptor (Linux, `fcntl.h`).
-const F_SETSIG: c_int = 10;
-
-fn checked(result: c_int) -> Result<(), Errno> {
-    if result >= 0 {
-        return Ok(());
-    }
-    Err(io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
 }
 
 /// Sets the name that the system shows for the calling thread: what fits of it.

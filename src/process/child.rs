@@ -10,7 +10,7 @@ use super::channel;
 use super::membership::Seat;
 use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
-use crate::os::process::{die_with_parent, hang_on, inherited_descriptor, inherited_socket, remove_variable, set_comm};
+use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
 use crate::primitive::OnceLock;
 use crate::shm;
 
@@ -26,9 +26,12 @@ pub(super) struct Me {
     socket: OwnedFd,
     /// Where to report members of the shared memory.
     reports: Option<OwnedFd>,
-    /// Its other end is our parent's; see [`hang_on`].
-    _lifeline: OwnedFd,
+    /// Open as long as we live: the system kills us when nobody holds its other end.
+    _lifeline: Option<OwnedFd>,
 }
+
+/// What is copied to go with its header at once, in bytes.
+const SHORT: usize = 4096;
 
 static ME: OnceLock<Me> = OnceLock::new();
 
@@ -45,13 +48,11 @@ pub(super) fn reports() -> Option<&'static OwnedFd> {
 pub(super) fn serve_if_child() {
     let Some(marker) = std::env::var_os(MARKER) else { return };
     let mut parts = marker.to_str().unwrap_or_default().split(':');
-    let (socket, stdout, parent) = (parts.next(), parts.next(), parts.next());
-    let number = |part: Option<&str>| part.and_then(|part| part.parse::<i32>().ok());
-    let (Some(socket), Some(stdout), Some(parent)) =
-        (number(socket), number(stdout), parent.and_then(|parent| parent.parse::<u32>().ok()))
-    else {
+    let mut number = || parts.next().and_then(|part| part.parse::<i32>().ok());
+    let (Some(socket), Some(stdout), Some(lifeline), Some(parent)) = (number(), number(), number(), number()) else {
         return;
     };
+    let parent = parent.unsigned_abs();
     // A command that a child started before it got here has the variable, but not the socket.
     if let Some(socket) = inherited_socket(socket, parent) {
         remove_variable(MARKER);
@@ -61,20 +62,16 @@ pub(super) fn serve_if_child() {
             let _ = std::io::stdout().flush();
             let _ = rustix::stdio::dup2_stdout(&stdout);
         }
-        serve(socket)
+        serve(socket, inherited_descriptor(lifeline))
     }
 }
 
-fn serve(socket: OwnedFd) -> ! {
+fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>) -> ! {
     let mut inbox = Inbox { reader: Reader::default(), bytes: vec![0; 16 * 1024], have: 0..0, descriptors: Vec::new() };
     let Some(Message::Greeting(theirs)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     let mut descriptors = inbox.descriptors.drain(..);
-    let (lifeline, memory, reports) = (descriptors.next(), descriptors.next(), descriptors.next());
+    let (memory, reports) = (descriptors.next(), descriptors.next());
     drop(descriptors);
-    // From here on this thread may do anything: the system watches the parent.
-    let Some(lifeline) = lifeline.and_then(|lifeline| hang_on(&lifeline).ok()) else {
-        std::process::exit(NO_HANDSHAKE)
-    };
     let identity = registry::identity();
     if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
         && difference(identity, theirs.identity).is_none()
@@ -110,8 +107,11 @@ fn serve(socket: OwnedFd) -> ! {
 impl Me {
     /// Tells the parent. It is gone if that fails, and so are we in a moment.
     fn say(&self, kind: Kind, content: &[u8]) {
-        let said = channel::send_all(&self.socket, &header(kind, content.len()));
-        let _ = said.and_then(|()| channel::send_all(&self.socket, content));
+        let mut message = header(kind, content.len()).to_vec();
+        let first = content.len().min(SHORT);
+        message.extend(&content[..first]);
+        let said = channel::send_all(&self.socket, &message);
+        let _ = said.and_then(|()| channel::send_all(&self.socket, &content[first..]));
     }
 }
 

@@ -117,9 +117,7 @@ where
         {
             birth.fault = self.fault;
         }
-        let record = Arc::new(Record::new(path));
-        supervisor.ask(birth, &record);
-        let pid = record.wait_started()?;
+        let (pid, record) = supervisor.start(birth, path)?;
         let name = self.name.unwrap_or_else(|| path.rsplit("::").next().unwrap_or(path).to_owned());
         Ok(Process { record, name, pid, value: PhantomData })
     }
