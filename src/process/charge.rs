@@ -195,9 +195,11 @@ impl Charge {
         end
     }
 
-    /// Lets whoever waits for its end know.
+    /// Lets whoever waits for its end know: nothing of it is left here by then, no descriptor either.
     pub(super) fn tell(self, end: End) {
-        self.record.ended(end, self.outcome);
+        let Self { record, outcome, pidfd, socket, .. } = self;
+        drop((pidfd, socket));
+        record.ended(end, outcome);
     }
 
     /// Ends a child that nobody will ever know of.
