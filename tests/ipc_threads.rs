@@ -84,6 +84,29 @@ fn a_queue_holds_as_many_as_it_was_made_for() {
 }
 
 #[test]
+fn a_queue_without_a_bound_grows_and_keeps_the_order() {
+    let queue: Queue<u64> = Queue::unbounded().unwrap();
+    assert_eq!(queue.capacity(), None);
+    for n in 0..10_000 {
+        queue.put(n).unwrap();
+    }
+    assert_eq!(queue.len(), 10_000);
+    assert!((0..10_000).all(|n| queue.get() == Ok(n)));
+    thread::scope(|scope| {
+        for producer in 0..2 {
+            let queue = queue.clone();
+            scope.spawn(move || (0..30_000).for_each(|n| queue.put(n * 2 + producer).unwrap()));
+        }
+        let mut got: Vec<u64> = (0..60_000).map(|_| queue.get().unwrap()).collect();
+        got.sort_unstable();
+        assert!(got.into_iter().eq(0..60_000));
+    });
+    queue.put(1).unwrap();
+    queue.close();
+    assert_eq!((queue.put(2), queue.get(), queue.get()), (Err(QueueError::Closed), Ok(1), Err(QueueError::Closed)));
+}
+
+#[test]
 fn a_closed_queue_gives_what_it_has_and_then_says_so() {
     let queue: Queue<String> = Queue::bounded(10).unwrap();
     queue.put("last".into()).unwrap();

@@ -115,7 +115,7 @@ impl Condition {
         step::reach(55);
         loop {
             let left = deadline.map_or(TICK, |deadline| deadline.saturating_duration_since(Instant::now()));
-            self.signal().sleep(announced, left.min(TICK));
+            self.signal().sleep(announced, Some(left.min(TICK)));
             if left.is_zero() || self.signal().has_changed(announced) || self.inner.check().is_err() {
                 break;
             }

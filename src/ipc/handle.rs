@@ -26,10 +26,19 @@ pub(super) fn serialize<S: Serializer>(hold: &Hold, serializer: S) -> Result<S::
 
 /// Decodes a handle of this shape.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(shape: Shape, deserializer: D) -> Result<Hold, D::Error> {
+    deserialize_one_of(&[shape], deserializer)
+}
+
+/// Decodes a handle of one of these shapes.
+pub(super) fn deserialize_one_of<'de, D: Deserializer<'de>>(
+    shapes: &[Shape],
+    deserializer: D,
+) -> Result<Hold, D::Error> {
     let id = taken(deserializer)?;
     let here = crate::shm::here().map_err(D::Error::custom)?;
     let object = transit::object_of(here.segment, id);
-    let hold = Hold::get(here, object, shape);
+    let hold = shapes.iter().map(|shape| Hold::get(here, object, *shape)).find(Result::is_ok);
+    let hold = hold.unwrap_or(Err(ShmError::Stale));
     transit::release(here.segment, here.me(), id);
     hold.map_err(D::Error::custom)
 }

@@ -132,7 +132,7 @@ impl<S, R> PipeEnd<S, R> {
         let first = self.hold.body();
         let body = if lane == 0 { first } else { bodies::second_lane(first, self.count).unwrap_or(first) };
         // SAFETY: made for so many messages in each direction, or checked on arrival; the end keeps the pipe.
-        unsafe { Lane::at(self.hold.here.segment, body, self.count) }
+        unsafe { Lane::at(self.hold.here.segment, body, self.count) }.single()
     }
 
     /// Whether the other end was dropped, or its process is gone. Messages that it had sent may still be there.

@@ -13,9 +13,10 @@ use super::codec::{self, Unsendable};
 use super::error::{FromLane, QueueError};
 use super::handle;
 use super::wait::{self, Wait, Waiter};
-use crate::shm::lane::{self, Arrived, Lane, LaneError, Ready};
+use crate::shm::lane::{self, Arrived, Lane, Ready};
 use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
-use crate::shm::{self, ShmError};
+use crate::shm::stages::{self, Stages};
+use crate::shm::{self, Here, ShmError};
 
 /// A queue of many producers and many consumers, in any processes and threads: first in, first out.
 ///
@@ -44,25 +45,48 @@ pub struct Queue<T> {
 
 struct Inner {
     hold: Hold,
-    count: usize,
+    /// The places; `None`: it has stages.
+    count: Option<usize>,
     getting: Waiter,
     putting: Waiter,
 }
 
 /// Places of a queue at most.
 const MOST: usize = 1 << 24;
-/// Places of a queue without a bound of its own.
-const UNBOUNDED: usize = 1 << 20;
 
 impl Inner {
-    fn new(hold: Hold, count: usize) -> Self {
+    fn new(hold: Hold, count: Option<usize>) -> Self {
         Self { hold, count, getting: Waiter::new(), putting: Waiter::new() }
     }
 
+    /// The lane of a bounded queue; of another the first, at which everybody sleeps.
     #[inline]
     fn lane(&self) -> Lane<'_> {
         // SAFETY: made for so many places, or checked on arrival; the hold keeps it.
-        unsafe { Lane::at(self.hold.here.segment, self.hold.body(), self.count) }
+        unsafe { Lane::at(self.hold.here.segment, self.hold.body(), self.count.unwrap_or(stages::FIRST)) }
+    }
+
+    fn stages(&self) -> Result<Stages<'_>, ShmError> {
+        // SAFETY: made with such a body, or checked on arrival; the hold keeps it.
+        unsafe { Stages::at(self.hold.here.segment, self.hold.id, self.hold.body()) }.ok_or(ShmError::Damaged)
+    }
+
+    #[inline]
+    fn send(&self, here: Here, ready: &mut Ready) -> Result<(), QueueError> {
+        let sent = match self.count {
+            Some(_) => self.lane().send(ready),
+            None => self.stages()?.send(here, ready),
+        };
+        sent.map_err(|error| QueueError::from_lane(error, QueueError::Full, QueueError::Closed))
+    }
+
+    #[inline]
+    fn receive(&self, arrived: &mut Arrived) -> Result<(), QueueError> {
+        let received = match self.count {
+            Some(_) => self.lane().receive(arrived),
+            None => self.stages()?.receive(arrived),
+        };
+        received.map_err(|error| QueueError::from_lane(error, QueueError::Empty, QueueError::Closed))
     }
 }
 
@@ -80,13 +104,29 @@ impl<T> Queue<T> {
         // SAFETY: the body has room for the lane, and is all zero.
         unsafe { Lane::at(shm::here()?.segment, making.body(), values) }.begin();
         let hold = making.share(Shape::of::<T>(Kind::Queue))?;
-        Ok(Self::of(Inner::new(hold, values)))
+        Ok(Self::of(Inner::new(hold, Some(values))))
+    }
+
+    /// A queue that grows: `put` never waits, as long as there is memory, up to 16 million values. Its room is that of
+    /// the most values that ever waited, 128 bytes each, doubled at most; it goes with the queue.
+    ///
+    /// # Errors
+    /// [`Memory`](QueueError::Memory): the system refused.
+    pub fn unbounded() -> Result<Self, QueueError> {
+        let making = Making::new(stages::bytes().ok_or(ShmError::Damaged)?)?;
+        // SAFETY: the body has room for the first lane, and is all zero.
+        unsafe { Lane::at(shm::here()?.segment, making.body(), stages::FIRST) }.begin();
+        let hold = making.share(Shape::of::<T>(Kind::Unbounded))?;
+        Ok(Self::of(Inner::new(hold, None)))
     }
 
     /// Values that wait to be got: exact while nobody is at it. Zero once this process is no member.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.lane().len()
+        match self.inner.count {
+            Some(_) => self.inner.lane().len(),
+            None => self.inner.stages().map_or(0, |stages| stages.len()),
+        }
     }
 
     /// Whether none waits.
@@ -95,28 +135,34 @@ impl<T> Queue<T> {
         self.len() == 0
     }
 
-    /// Whether every place is taken.
+    /// Whether every place is taken; never, of a queue without a bound.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len() >= self.inner.count
+        self.capacity().is_some_and(|places| self.len() >= places)
     }
 
-    /// The places that it was made with.
+    /// The places that it was made with, if it has a bound.
     #[must_use]
-    pub fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> Option<usize> {
         self.inner.count
     }
 
     /// Closes it, for all: nothing can be put any more, and when what waits was got, `get` is
     /// [`Closed`](QueueError::Closed). Whoever waits is woken.
     pub fn close(&self) {
-        self.inner.lane().close();
+        match self.inner.count {
+            Some(_) => _ = self.inner.lane().close(),
+            None => _ = self.inner.stages().map(|stages| stages.shut()),
+        }
     }
 
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.inner.lane().is_closed()
+        match self.inner.count {
+            Some(_) => self.inner.lane().is_closed(),
+            None => self.inner.stages().is_ok_and(|stages| stages.is_shut()),
+        }
     }
 
     /// How this handle, and clones of it in this process, wait.
@@ -146,16 +192,15 @@ impl<T: Serialize> Queue<T> {
     /// [`Full`](QueueError::Full), and those of [`put`](Self::put).
     pub fn try_put(&self, value: T) -> Result<(), QueueError> {
         let here = shm::here()?;
-        let lane = self.inner.lane();
-        if lane.is_closed() {
+        if self.is_closed() {
             return Err(QueueError::Closed);
         }
-        if lane.is_full() {
+        if self.is_full() {
             return Err(QueueError::Full);
         }
         let mut ready = Ready::new(here);
         pack(&mut ready, &value)?;
-        send(&lane, &mut ready)
+        self.inner.send(here, &mut ready)
     }
 
     /// Puts a value at the end, waiting for a place for some time.
@@ -169,24 +214,24 @@ impl<T: Serialize> Queue<T> {
     #[inline]
     fn put_until(&self, value: &T, deadline: Option<Instant>) -> Result<(), QueueError> {
         let here = shm::here()?;
-        let lane = self.inner.lane();
         let mut ready = Ready::new(here);
         pack(&mut ready, value)?;
-        match send(&lane, &mut ready) {
-            Err(QueueError::Full) => self.put_waiting(&lane, &mut ready, deadline),
+        match self.inner.send(here, &mut ready) {
+            Err(QueueError::Full) => self.put_waiting(here, &mut ready, deadline),
             other => other,
         }
     }
 
     #[cold]
-    fn put_waiting(&self, lane: &Lane<'_>, ready: &mut Ready, deadline: Option<Instant>) -> Result<(), QueueError> {
+    fn put_waiting(&self, here: Here, ready: &mut Ready, deadline: Option<Instant>) -> Result<(), QueueError> {
         let inner = &*self.inner;
+        let lane = inner.lane();
         inner.putting.until(
             &lane.head.space,
             &inner.hold,
             deadline,
             || QueueError::TimedOut,
-            || match send(lane, ready) {
+            || match inner.send(here, ready) {
                 Err(QueueError::Full) => None,
                 other => Some(other),
             },
@@ -200,16 +245,6 @@ fn pack<T: Serialize>(ready: &mut Ready, value: &T) -> Result<(), QueueError> {
         Unsendable::Encode(error) => QueueError::Encode(error),
         Unsendable::Memory(error) => QueueError::Memory(error),
     })
-}
-
-#[inline]
-fn send(lane: &Lane<'_>, ready: &mut Ready) -> Result<(), QueueError> {
-    lane.send(ready).map_err(|error| QueueError::from_lane(error, QueueError::Full, QueueError::Closed))
-}
-
-#[inline]
-fn receive(lane: &Lane<'_>, into: &mut Arrived) -> Result<(), QueueError> {
-    lane.receive(into).map_err(|error: LaneError| QueueError::from_lane(error, QueueError::Empty, QueueError::Closed))
 }
 
 impl<T: DeserializeOwned> Queue<T> {
@@ -230,7 +265,7 @@ impl<T: DeserializeOwned> Queue<T> {
     #[inline]
     pub fn try_get(&self) -> Result<T, QueueError> {
         let mut arrived = Arrived::new(shm::here()?);
-        receive(&self.inner.lane(), &mut arrived)?;
+        self.inner.receive(&mut arrived)?;
         codec::unpack(&mut arrived).map_err(QueueError::Decode)
     }
 
@@ -245,23 +280,23 @@ impl<T: DeserializeOwned> Queue<T> {
     #[inline]
     fn get_until(&self, deadline: Option<Instant>) -> Result<T, QueueError> {
         let mut arrived = Arrived::new(shm::here()?);
-        let lane = self.inner.lane();
-        match receive(&lane, &mut arrived) {
-            Err(QueueError::Empty) => self.get_waiting(&lane, &mut arrived, deadline)?,
+        match self.inner.receive(&mut arrived) {
+            Err(QueueError::Empty) => self.get_waiting(&mut arrived, deadline)?,
             other => other?,
         }
         codec::unpack(&mut arrived).map_err(QueueError::Decode)
     }
 
     #[cold]
-    fn get_waiting(&self, lane: &Lane<'_>, arrived: &mut Arrived, deadline: Option<Instant>) -> Result<(), QueueError> {
+    fn get_waiting(&self, arrived: &mut Arrived, deadline: Option<Instant>) -> Result<(), QueueError> {
         let inner = &*self.inner;
+        let lane = inner.lane();
         inner.getting.until(
             &lane.head.items,
             &inner.hold,
             deadline,
             || QueueError::TimedOut,
-            || match receive(lane, arrived) {
+            || match inner.receive(arrived) {
                 Err(QueueError::Empty) => None,
                 other => Some(other),
             },
@@ -294,8 +329,17 @@ impl<T> Serialize for Queue<T> {
 
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let hold = handle::deserialize(Shape::of::<T>(Kind::Queue), deserializer)?;
-        let count = count_of(&hold, 1).map_err(serde::de::Error::custom)?;
+        let shapes = [Shape::of::<T>(Kind::Queue), Shape::of::<T>(Kind::Unbounded)];
+        let hold = handle::deserialize_one_of(&shapes, deserializer)?;
+        let count = if hold.shape() == shapes[0] {
+            Some(count_of(&hold, 1).map_err(serde::de::Error::custom)?)
+        } else {
+            let size = hold.id.class().map_or(0, |class| class.size());
+            if stages::bytes().is_none_or(|bytes| BODY + bytes > size) {
+                return Err(serde::de::Error::custom(ShmError::Damaged));
+            }
+            None
+        };
         Ok(Self::of(Inner::new(hold, count)))
     }
 }
@@ -308,15 +352,4 @@ pub(super) fn count_of(hold: &Hold, lanes: usize) -> Result<usize, ShmError> {
     let size = hold.id.class().map_or(0, |class| class.size());
     let fits = lane::bytes(count).and_then(|bytes| bytes.checked_mul(lanes)).is_some_and(|bytes| bytes + BODY <= size);
     if count > 0 && count <= MOST && fits { Ok(count) } else { Err(ShmError::Damaged) }
-}
-
-/// What a queue without a bound is made with.
-impl<T> Queue<T> {
-    /// A queue without a bound of its own: it has places for 2^20 values, of which room is taken as they come.
-    ///
-    /// # Errors
-    /// [`Memory`](QueueError::Memory): the system refused.
-    pub fn unbounded() -> Result<Self, QueueError> {
-        Self::bounded(UNBOUNDED)
-    }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::primitive::AtomicU32;
+use crate::primitive::{AtomicU32, AtomicUsize, Ordering};
 
 #[cfg(test)]
 use super::fake;
@@ -137,13 +137,14 @@ fn file_size_limit() -> u64 {
 }
 
 /// Sleeps while `word`, which processes share, holds `expected`: until woken, or for `most`. May return early.
-pub(crate) fn shared_wait(word: &AtomicU32, expected: u32, most: Duration) {
-    let timeout = libc::timespec {
+pub(crate) fn shared_wait(word: &AtomicU32, expected: u32, most: Option<Duration>) {
+    let timeout = most.map(|most| libc::timespec {
         tv_sec: libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(most.subsec_nanos()),
-    };
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the kernel reads the word and the timeout, which live through the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, timeout) };
 }
 
 /// Wakes at most `most` of those that sleep on `word`, in whatever process; how many there were.
@@ -164,6 +165,20 @@ pub(crate) fn processors() -> usize {
     // SAFETY: counts the bits of a set.
     let count = unsafe { libc::CPU_COUNT(&set) };
     usize::try_from(count).unwrap_or(1).max(1)
+}
+
+/// The processors that the machine has, asked for once.
+pub(crate) fn online() -> usize {
+    static ONLINE: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: every thread that finds 0 stores the same value.
+    let known = ONLINE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    // SAFETY: only reads its argument.
+    let online = usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1);
+    ONLINE.store(online, Ordering::Relaxed);
+    online
 }
 
 /// This process's id.

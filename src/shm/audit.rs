@@ -38,7 +38,9 @@ pub(crate) fn audit(segment: &Segment) -> Result<Audit, ShmError> {
                 State::Shared => &mut found.objects,
             };
             *place += 1;
-            found.used += if class.is_large() { entry.room.load(Ordering::Relaxed) } else { class.size() as u64 };
+            let size = class.size() as u64;
+            let used = if class.is_large() { entry.room.load(Ordering::Relaxed).min(size) } else { size };
+            found.used = found.used.saturating_add(used);
         }
     }
     Ok(found)

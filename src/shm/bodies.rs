@@ -12,6 +12,7 @@ use super::members::Member;
 use super::object::{self, BODY, Kind, Shape};
 use super::permits::{Accounts, Permits};
 use super::segment::Segment;
+use super::stages::{self, Stages};
 use super::transit;
 use super::wake::Signal;
 use crate::primitive::{AtomicU64, Ordering};
@@ -70,6 +71,17 @@ fn lanes_of(segment: &Segment, id: Id, kind: Kind) -> Vec<Lane<'_>> {
     lanes(segment, id, how_many).unwrap_or_default()
 }
 
+fn stages_of(segment: &Segment, id: Id) -> Option<Stages<'_>> {
+    let class = id.class()?;
+    if BODY + stages::bytes()? > class.size() {
+        return None;
+    }
+    // SAFETY: the block is larger than a head.
+    let body = unsafe { segment.block(class, id.index())?.add(BODY) };
+    // SAFETY: it fits, as was just checked.
+    unsafe { Stages::at(segment, id, body) }
+}
+
 /// Where a pipe's second lane begins, behind the first of `count` slots.
 pub(crate) fn second_lane(body: NonNull<u8>, count: usize) -> Option<NonNull<u8>> {
     let bytes = lane::bytes(count)?;
@@ -81,7 +93,14 @@ pub(crate) fn second_lane(body: NonNull<u8>, count: usize) -> Option<NonNull<u8>
 pub(crate) fn empty(segment: &Segment, me: Owner, id: Id, kind: Kind) {
     match kind {
         Kind::Carrier => lane::empty_carrier(segment, me, id),
-        Kind::Queue | Kind::Pipe => lanes_of(segment, id, kind).iter().for_each(|lane| lane.drain(me)),
+        Kind::Queue | Kind::Pipe | Kind::Stage => {
+            lanes_of(segment, id, kind).iter().for_each(|lane| lane.drain(me));
+        }
+        Kind::Unbounded => {
+            if let Some(stages) = stages_of(segment, id) {
+                stages.empty(me);
+            }
+        }
         _ => {}
     }
 }
@@ -99,7 +118,7 @@ pub(crate) fn sweep(segment: &Segment, me: Owner, dead: Member, id: Id, kind: Ki
     let holder = Holder::new(dead.index, dead.generation);
     let marked = object::head(segment, id).is_some_and(|head| head.has(dead.index));
     match kind {
-        Kind::Queue | Kind::Pipe => {
+        Kind::Queue | Kind::Pipe | Kind::Unbounded | Kind::Stage => {
             for lane in lanes_of(segment, id, kind) {
                 lane.sweep(me, dead.index);
             }
@@ -135,7 +154,7 @@ pub(crate) fn sweep(segment: &Segment, me: Owner, dead: Member, id: Id, kind: Ki
         }
         Kind::Bytes | Kind::Carrier | Kind::Value => {}
     }
-    if let Some(head) = object::head(segment, id).filter(|_| marked && kind != Kind::Pipe) {
+    if let Some(head) = object::head(segment, id).filter(|_| marked && !matches!(kind, Kind::Pipe | Kind::Stage)) {
         head.clear(dead.index);
     }
 }

@@ -121,5 +121,6 @@ pub(crate) fn member_died(member: Member) {
     let Some(here) = known() else { return };
     if members::bury(here.segment, member) {
         super::sweep::sweep(here, member);
+        super::sleepers::wake_all();
     }
 }

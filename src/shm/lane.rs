@@ -130,6 +130,10 @@ pub(crate) struct Lane<'a> {
     segment: &'a Segment,
     pub(crate) head: &'a LaneHead,
     ring: Ring<'a, SlotsAt>,
+    /// Where those sleep that wait for this lane: its own head, or that of the first of a queue's stages.
+    sleepers: &'a LaneHead,
+    /// At most one sends and one receives.
+    single: bool,
 }
 
 /// A message that is to be sent. Dropped before, it is as if it had never been.
@@ -221,7 +225,6 @@ impl Ready {
         carrier.into_iter().chain(few.iter().copied())
     }
 
-    #[cold]
     fn pass_on(&self) -> Result<(), ShmError> {
         for (n, id) in self.handles().enumerate() {
             if let Err(error) = transit::send(self.here, id, NOBODY) {
@@ -306,7 +309,6 @@ impl Drop for Arrived {
 }
 
 impl Arrived {
-    #[cold]
     fn release(&mut self) {
         let (segment, me) = (self.here.segment, self.here.me());
         for id in self.handles.drain(..) {
@@ -360,7 +362,25 @@ impl<'a> Lane<'a> {
         // SAFETY: as above.
         let first = unsafe { body.add(size_of::<LaneHead>()) };
         let ring = Ring { slots: SlotsAt { first, count }, head: &head.head, tail: &head.tail };
-        Self { segment, head, ring }
+        Self { segment, head, ring, sleepers: head, single: false }
+    }
+
+    /// The same lane, for who knows that at most one sends and one receives.
+    #[inline]
+    pub(crate) fn single(mut self) -> Self {
+        self.single = true;
+        self
+    }
+
+    /// The same lane, for who sleeps at another's head.
+    pub(crate) fn waking(mut self, sleepers: &'a LaneHead) -> Self {
+        self.sleepers = sleepers;
+        self
+    }
+
+    #[inline]
+    fn wake(&self, signal: &Signal) {
+        if self.single { signal.wake_only_fenced() } else { signal.wake_one_fenced() }
     }
 
     /// Says how many slots it has, for who sweeps: before anybody else can see it.
@@ -388,8 +408,8 @@ impl<'a> Lane<'a> {
         // look in `send`.
         let new = self.head.closed.swap(1, Ordering::SeqCst) == 0;
         step::reach(8);
-        self.head.items.wake_all_surely();
-        self.head.space.wake_all_surely();
+        self.sleepers.items.wake_all_surely();
+        self.sleepers.space.wake_all_surely();
         new
     }
 
@@ -427,12 +447,11 @@ impl<'a> Lane<'a> {
         ready.sent();
         self.ring.publish(claim, note);
         step::reach(7);
-        self.head.items.wake_one_fenced();
+        self.wake(&self.sleepers.items);
         Ok(())
     }
 
     /// Writes the handles' numbers into the slot, notes it, and passes the handles on.
-    #[cold]
     fn list(&self, claim: &Claim, ready: &Ready) -> Result<(), ShmError> {
         let room = self.ring.slots.room(claim.index);
         for (word, id) in room.iter().rev().zip(ready.listed()) {
@@ -447,7 +466,7 @@ impl<'a> Lane<'a> {
     fn abandon(&self, claim: Claim) {
         self.ring.abandon(claim);
         // A consumer makes room of it.
-        self.head.items.wake_one_fenced();
+        self.sleepers.items.wake_one_fenced();
     }
 
     /// Receives the oldest message, without waiting, into one that is still [new](Arrived::new).
@@ -456,7 +475,7 @@ impl<'a> Lane<'a> {
         let here = arrived.here;
         // Before the look for messages: what was sent before the lane was closed is found.
         let closed = self.is_closed();
-        let claim = match self.ring.claim_full(here.me(), || self.head.space.wake_all()) {
+        let claim = match self.ring.claim_full(here.me(), || self.sleepers.space.wake_all()) {
             Ok(claim) => claim,
             Err(NoSlot::NotNow) if closed && self.ring.len() == 0 => return Err(LaneError::Closed),
             Err(no) => return Err(no.into()),
@@ -473,12 +492,11 @@ impl<'a> Lane<'a> {
         step::reach(13);
         self.ring.release(claim);
         step::reach(14);
-        self.head.space.wake_one_fenced();
+        self.wake(&self.sleepers.space);
         good.map_err(LaneError::Shm)
     }
 
     /// Claims the handles of a slot's message.
-    #[cold]
     fn claim_listed(&self, claim: &Claim, arrived: &mut Arrived) -> Result<(), ShmError> {
         let here = arrived.here;
         let listed = self.listed(claim.index, claim.note);

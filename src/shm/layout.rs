@@ -22,12 +22,12 @@ pub(crate) const MOST: usize = 256 << 30;
 /// Processes that can be members at once.
 pub(crate) const MEMBERS: usize = 1024;
 /// References to shared objects that can be in transit at once.
-pub(crate) const TOKENS: usize = 1 << 16;
+pub(crate) const TOKENS: usize = 1 << 15;
 
 /// Bytes of a member, a token, a block's entry.
 pub(crate) const MEMBER: usize = 64;
 pub(crate) const TOKEN: usize = 16;
-pub(crate) const ENTRY: usize = 32;
+pub(crate) const ENTRY: usize = 64;
 
 /// The root page, and the offsets of what follows it.
 const ROOT: usize = 4096;

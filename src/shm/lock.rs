@@ -123,7 +123,7 @@ impl LockWord {
             if seen == slept_on || self.0.compare_exchange(seen, slept_on, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
                 step::reach(51);
-                os::shared_wait(&self.0, slept_on, most);
+                os::shared_wait(&self.0, slept_on, Some(most));
                 step::reach(52);
             }
         }

@@ -32,6 +32,9 @@ mod members;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "bytes that are written before they are read")]
 pub(crate) mod message;
+#[cfg(all(test, millpond_loom))]
+#[expect(unsafe_code, reason = "witnesses that loom watches")]
+pub(crate) mod models;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lays heads over a block's bytes")]
 pub(crate) mod object;
@@ -40,6 +43,12 @@ pub(crate) mod ring;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "turns offsets into addresses")]
 pub(crate) mod segment;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "signals are listed by address")]
+pub(crate) mod sleepers;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lays lanes and a table over a block's bytes")]
+pub(crate) mod stages;
 pub(crate) mod step;
 #[cfg(not(millpond_loom))]
 pub(crate) mod store;

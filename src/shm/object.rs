@@ -4,8 +4,8 @@
 //! header, find no token and no mark, and step from exactly the header that was looked at. Whoever gets hold in between
 //! has stamped it (invariant O1 in `README.md`).
 
+use core::hash::{Hash, Hasher};
 use core::ptr::NonNull;
-use core::sync::atomic::fence;
 
 use super::block::{Owner, State, Word};
 use super::error::ShmError;
@@ -14,7 +14,7 @@ use super::id::Id;
 use super::layout::{MEMBERS, TOKENS};
 use super::segment::{Entry, Segment};
 use super::{bodies, step, store};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering, fence};
 
 /// What kind of object is in a block, with a fingerprint of its types: the entry's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +35,40 @@ pub(crate) enum Kind {
     Condition,
     Barrier,
     Value,
+    /// A queue without a bound, and one of its stages.
+    Unbounded,
+    Stage,
+}
+
+/// The bits of a type's id, as they are: all members run the same program, in which each type has one.
+struct Bits(u64);
+
+impl Hasher for Bits {
+    fn write(&mut self, bytes: &[u8]) {
+        for eight in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..eight.len()].copy_from_slice(eight);
+            self.write_u64(u64::from_ne_bytes(word));
+        }
+    }
+
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        self.0 = self.0.rotate_left(17) ^ word;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Shape {
     /// The shape of an object of this kind for this type.
+    #[inline]
     pub(crate) fn of<T: ?Sized>(kind: Kind) -> Self {
-        // FNV-1a, over the type's name: all members run the same program.
-        let hash = core::any::type_name::<T>()
-            .bytes()
-            .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+        let mut bits = Bits(0);
+        typeid::of::<T>().hash(&mut bits);
+        let hash = bits.finish();
         Self(hash << 8 | kind as u64)
     }
 
@@ -62,6 +87,8 @@ impl Shape {
             7 => Kind::Condition,
             8 => Kind::Barrier,
             9 => Kind::Value,
+            10 => Kind::Unbounded,
+            11 => Kind::Stage,
             _ => Kind::Bytes,
         }
     }
@@ -198,6 +225,21 @@ impl Making {
     }
 }
 
+impl Making {
+    /// OWNED → SHARED, as a stage of a queue, which it names.
+    pub(crate) fn share_stage(mut self, queue: Id) -> Result<Id, ShmError> {
+        let Self { here, taken, .. } = self;
+        let head = head(here.segment, taken.id).ok_or(ShmError::Damaged)?;
+        head.ends[0].store(queue.bits(), Ordering::Release);
+        head.ends[1].store(super::stages::maker_bits(here.member), Ordering::Release);
+        taken.entry.content.store(Kind::Stage as u64, Ordering::Release);
+        let generation = taken.id.generation();
+        let shared = Word::owned(here.me(), generation).step(&taken.entry.word, Word::shared(0, generation));
+        self.done = true;
+        shared.map(|()| taken.id).map_err(|_| ShmError::Damaged)
+    }
+}
+
 impl Drop for Making {
     fn drop(&mut self) {
         if !self.done {
@@ -262,6 +304,10 @@ impl Hold {
         self.body
     }
 
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
     pub(crate) fn head(&self) -> Option<&Head> {
         head(self.here.segment, self.id)
     }
@@ -323,9 +369,12 @@ pub(crate) fn retire(segment: &Segment, me: Owner, id: Id) {
         if seen.state() != State::Shared || seen.generation() != id.generation() || seen.is_pinned() {
             return;
         }
-        let pipe = Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Pipe;
+        let kind = Shape::kind_of(entry.content.load(Ordering::Acquire));
         let Some(head) = head(segment, id) else { return };
-        let held = if pipe {
+        let held = if kind == Kind::Stage {
+            // It goes with its queue.
+            true
+        } else if kind == Kind::Pipe {
             head.ends.iter().any(|end| Word::load(end).state() != State::Free)
         } else {
             // O1: tokens first. A mark that a token led to was set before the token went.

@@ -146,8 +146,14 @@ impl<A: Accounts> Permits<'_, A> {
         step::reach(62);
     }
 
-    /// Does one thing: `next` says what, from the permits that are left and the account of the member.
-    fn act(&self, member: Owner, next: impl Fn(u32, u32) -> Result<(u32, Deed), NoPermit>) -> Result<(), NoPermit> {
+    /// Does one thing: `next` says what, from the permits that are left and the account of the member. Who does not
+    /// `settle` leaves the entry to others.
+    fn act(
+        &self,
+        member: Owner,
+        settle: bool,
+        next: impl Fn(u32, u32) -> Result<(u32, Deed), NoPermit>,
+    ) -> Result<(), NoPermit> {
         for _ in 0..PATIENCE {
             let last = self.load();
             self.settle(last);
@@ -158,7 +164,9 @@ impl<A: Accounts> Permits<'_, A> {
             // SeqCst: before the look at who sleeps. Release: what its doer did before is seen by who comes next.
             if self.word.compare_exchange(last.0, word.0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 step::reach(61);
-                self.settle(word);
+                if settle {
+                    self.settle(word);
+                }
                 return Ok(());
             }
         }
@@ -167,15 +175,21 @@ impl<A: Accounts> Permits<'_, A> {
 
     /// Takes a permit, if one is left.
     pub(crate) fn take(&self, me: Owner) -> Result<(), NoPermit> {
-        self.act(me, |permits, _| match permits.checked_sub(1) {
+        self.act(me, true, |permits, _| match permits.checked_sub(1) {
             Some(left) => Ok((left, Deed::Took)),
             None => Err(NoPermit::NotNow),
         })
     }
 
+    /// Takes a permit as one does that dies before it enters it into its account.
+    #[cfg(millpond_loom)]
+    pub(crate) fn take_unsettled(&self, me: Owner) -> Result<(), NoPermit> {
+        self.act(me, false, |permits, _| permits.checked_sub(1).map(|left| (left, Deed::Took)).ok_or(NoPermit::NotNow))
+    }
+
     /// Gives one back; a member that holds none adds one.
     pub(crate) fn give(&self, me: Owner) -> Result<(), NoPermit> {
-        self.act(me, |permits, holds| {
+        self.act(me, true, |permits, holds| {
             let deed = if holds > 0 { Deed::Gave } else { Deed::Nothing };
             if permits < MOST { Ok((permits + 1, deed)) } else { Err(NoPermit::TooMany) }
         })
@@ -183,7 +197,7 @@ impl<A: Accounts> Permits<'_, A> {
 
     /// Adds permits.
     pub(crate) fn add(&self, more: u32) -> Result<(), NoPermit> {
-        self.act(0, |permits, _| match permits.checked_add(more) {
+        self.act(0, true, |permits, _| match permits.checked_add(more) {
             Some(sum) if sum <= MOST => Ok((sum, Deed::Nothing)),
             _ => Err(NoPermit::TooMany),
         })
@@ -192,7 +206,7 @@ impl<A: Accounts> Permits<'_, A> {
     /// After a death: all that the dead one held comes back. True if it held any.
     pub(crate) fn sweep(&self, dead: Owner) -> bool {
         let held = core::cell::Cell::new(0);
-        let _ = self.act(dead, |permits, holds| {
+        let _ = self.act(dead, true, |permits, holds| {
             held.set(holds);
             if holds == 0 {
                 return Err(NoPermit::NotNow);

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::ShmError;
-use super::layout::{CLASSES, Class, LEAST, Layout, MEMBERS, MEMBERS_AT, MOST, TOKENS, TOKENS_AT};
+use super::layout::{
+    CLASSES, Class, ENTRY, LEAST, Layout, MEMBER, MEMBERS, MEMBERS_AT, MOST, TOKEN, TOKENS, TOKENS_AT,
+};
 use crate::os::{Lock, shared as os};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
@@ -48,9 +50,9 @@ pub(crate) struct TokenEntry {
     pub(crate) object: AtomicU64,
 }
 
-/// A block's entry.
+/// A block's entry: a line of its own, for neighbours are often on their way at once.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Entry {
     pub(crate) word: AtomicU64,
     /// Bytes from its start for which there is room: large blocks only.
@@ -60,6 +62,9 @@ pub(crate) struct Entry {
     /// What is in it: a length, or an object's shape.
     pub(crate) content: AtomicU64,
 }
+
+const _: () =
+    assert!(size_of::<Entry>() == ENTRY && size_of::<TokenEntry>() == TOKEN && size_of::<MemberEntry>() == MEMBER);
 
 /// See the module.
 #[derive(Debug)]
@@ -189,6 +194,29 @@ impl Segment {
         let (start, end) = (at / page * page, (at + len).next_multiple_of(page));
         os::take_room(self.file(), start, end - start)
             .map_err(|error| ShmError::refused("shared memory", end - start, &error))
+    }
+
+    /// Writes over every word of the segment for which there is room and that anything is made of: what a process out of
+    /// control does. `write` says what comes in the place of each.
+    #[cfg(test)]
+    pub(crate) fn scribble(&self, mut write: impl FnMut(u64) -> u64) {
+        let mut range = |from: usize, len: usize| {
+            for at in (from..from + len).step_by(8) {
+                let word: &AtomicU64 = self.at(at);
+                word.store(write(word.load(Ordering::Relaxed)), Ordering::Relaxed);
+            }
+        };
+        range(0, TOKENS_AT + 1024 * size_of::<TokenEntry>());
+        for class in Class::all() {
+            let blocks = self.layout.blocks(class).min(64);
+            if blocks == 0 {
+                continue;
+            }
+            range(self.layout.entry(class, 0), blocks * size_of::<Entry>());
+            range(self.layout.hints(class).start, 64);
+            range(self.layout.hints(class).end - 64, 64);
+            (0..blocks.min(8)).for_each(|index| range(self.layout.block(class, index), class.size().min(16 << 10)));
+        }
     }
 
     /// Bytes that the system has given for it.

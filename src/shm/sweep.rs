@@ -4,6 +4,7 @@
 //! next goes on.
 
 use core::time::Duration;
+use std::time::Instant;
 
 use super::block::{Owner, State, Word};
 use super::here::Here;
@@ -11,8 +12,11 @@ use super::id::Id;
 use super::layout::{Class, TOKENS};
 use super::members::{self, Member};
 use super::segment::Segment;
-use super::{bodies, object, step, store, transit};
+use super::{bodies, object, stages, step, store, transit};
 use crate::primitive::Ordering;
+
+/// A sweep takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sweeps all that a dead member left, and lets its number be used again.
 pub(crate) fn sweep(here: Here, dead: Member) {
@@ -56,15 +60,19 @@ enum Before {
 fn begin(here: Here) -> Before {
     let sweeper = &here.segment.root().sweeper;
     let mine = u64::from(here.me()) + 1;
+    let mut waited = (0, Instant::now());
     loop {
         // AcqRel: pairs with the Release of the last sweeper.
         let Err(other) = sweeper.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) else {
             return Before::Done;
         };
         let index = other.checked_sub(1).and_then(|index| Owner::try_from(index).ok()).unwrap_or(Owner::MAX);
-        if !members::is_live(here.segment, index)
-            && sweeper.compare_exchange(other, mine, Ordering::AcqRel, Ordering::Acquire).is_ok()
-        {
+        // Nobody sweeps for so long: what stands there was written by somebody out of control.
+        if waited.0 != other {
+            waited = (other, Instant::now());
+        }
+        let gone = !members::is_live(here.segment, index) || waited.1.elapsed() > PATIENCE;
+        if gone && sweeper.compare_exchange(other, mine, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             return Before::Died;
         }
         std::thread::sleep(Duration::from_micros(100));
@@ -114,8 +122,13 @@ fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: 
         }
         State::Shared if object::pin(segment, id) => {
             step::reach(91);
-            bodies::sweep(segment, me, dead, id, bodies::kind(&entry.content));
+            let kind = bodies::kind(&entry.content);
+            bodies::sweep(segment, me, dead, id, kind);
+            let orphan = kind == object::Kind::Stage && stages::sweep(segment, dead, id);
             object::unpin(segment, me, id);
+            if orphan {
+                stages::free_orphan(segment, me, id);
+            }
         }
         // Its hint may have been lost with the dead one.
         State::Free => store::hint(segment, class, index),
@@ -125,12 +138,12 @@ fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: 
 
 /// The bytes that large free blocks have room for: what the dead one was about to add or to take is set right.
 fn count_spare(segment: &Segment) {
-    let mut spare = 0;
+    let mut spare = 0_u64;
     for class in Class::all().filter(|class| class.is_large()) {
         for index in 0..store::grown(segment, class) {
             let Some(entry) = segment.entry(class, index) else { continue };
             if Word::load(&entry.word).state() == State::Free {
-                spare += entry.room.load(Ordering::Relaxed);
+                spare = spare.saturating_add(entry.room.load(Ordering::Relaxed));
             }
         }
     }

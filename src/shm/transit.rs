@@ -1,5 +1,7 @@
 //! Handles on their way: passed on, claimed and released, each by one step of a header.
 
+use core::cell::Cell;
+
 use super::block::{NOBODY, Owner, State, Word};
 use super::error::ShmError;
 use super::here::Here;
@@ -71,11 +73,25 @@ pub(crate) fn release(segment: &Segment, me: Owner, id: Id) {
     if Word::load(header) != Word::owned(me, id.generation()) {
         return;
     }
+    let depth = DEPTH.get();
+    if depth > DEEPEST {
+        return;
+    }
+    DEPTH.set(depth + 1);
     match id.kind() {
         Kind::Block => object::dismantle(segment, me, id),
         Kind::Token => free_token(segment, me, id),
         Kind::End(side) => close_end(segment, me, id, side),
     }
+    DEPTH.set(depth);
+}
+
+/// Messages in queues in messages: deeper than this is left where it is, rather than that the stack ends. It goes with
+/// this process.
+const DEEPEST: u32 = 200;
+
+std::thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Releases a handle that is still on its way to nobody in particular: its message goes unread.

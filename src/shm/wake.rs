@@ -46,7 +46,7 @@ impl Signal {
     }
 
     /// Sleeps if nobody woke since [`announce`](Self::announce) gave this value.
-    pub(crate) fn sleep(&self, announced: u32, most: Duration) {
+    pub(crate) fn sleep(&self, announced: u32, most: Option<Duration>) {
         os::shared_wait(&self.0, announced, most);
     }
 
@@ -66,9 +66,31 @@ impl Signal {
     /// As [`wake_one`](Self::wake_one), for who did what is to be seen by a sequentially consistent exchange.
     #[inline]
     pub(crate) fn wake_one_fenced(&self) {
+        // Loom knows the one order of fences only.
+        #[cfg(millpond_loom)]
+        fence(Ordering::SeqCst);
         // SeqCst: not before the exchange that the caller did.
         if self.0.load(Ordering::SeqCst) & SLEEPERS != 0 {
             self.wake(1);
+        }
+    }
+
+    /// As [`wake_one_fenced`](Self::wake_one_fenced), for a signal on which at most one sleeps: the bit goes at once.
+    #[inline]
+    pub(crate) fn wake_only_fenced(&self) {
+        #[cfg(millpond_loom)]
+        fence(Ordering::SeqCst);
+        let seen = self.0.load(Ordering::SeqCst);
+        if seen & SLEEPERS != 0 {
+            self.wake_only(seen);
+        }
+    }
+
+    #[cold]
+    fn wake_only(&self, seen: u32) {
+        // Failure: the sleeper announced itself anew, after what it is to see was done; or another woke it.
+        if self.0.compare_exchange(seen, seen.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            os::shared_wake(&self.0, 1);
         }
     }
 

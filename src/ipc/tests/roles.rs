@@ -88,6 +88,7 @@ pub(super) const ROLES: &[Role] = &[
         run: producer,
     },
     Role { name: "consumer", steps: &[10, 11, 12, 13, 14, 24, 33, 34, 35, 36, 37, 42, 80, 81], run: consumer },
+    Role { name: "growing", steps: &[1, 2, 4, 6, 7, 38, 39], run: growing },
     Role { name: "room", steps: &[20, 21, 22, 23, 24, 25, 26], run: room },
     Role { name: "lock", steps: &[50, 51, 52, 53], run: lock },
     Role { name: "semaphore", steps: &[60, 61, 62], run: semaphore },
@@ -251,14 +252,40 @@ fn next_below(marks: &Marks) -> bool {
 
 /// All places of the queue can be used, and it is empty afterwards.
 fn works_on(queue: &Queue<Value>) {
-    for n in 0..queue.capacity() as u64 {
+    for n in 0..queue.capacity().unwrap() as u64 {
         queue.put_timeout(Value::new(n), HANG).unwrap();
     }
     assert!(matches!(queue.try_put(Value::Small(0)), Err(QueueError::Full)));
-    for n in 0..queue.capacity() as u64 {
+    for n in 0..queue.capacity().unwrap() as u64 {
         assert_eq!(queue.get_timeout(HANG).unwrap().check(), n);
     }
     assert!(queue.is_empty());
+}
+
+/// The same of a queue that grows while nobody gets anything from it.
+fn growing(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (queue, marks) = (Queue::unbounded().unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Producer(queue.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let start = Instant::now();
+    while marks[1].load(Ordering::SeqCst) < 700 && !victim.has_ended() {
+        assert!(start.elapsed() < HANG);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    kill(&mut victim);
+    let killed = victim.bury();
+    let put = marks[1].load(Ordering::SeqCst);
+    let mut next = 0;
+    while let Ok(value) = queue.try_get() {
+        assert_eq!(value.check(), next, "lost, twice, or out of order");
+        next += 1;
+    }
+    assert!(next == put || next == put + 1, "{put} were put, {next} were got");
+    for n in 0..1_500 {
+        queue.put(Value::Small(n)).unwrap();
+    }
+    assert!((0..1_500).all(|n| queue.get_timeout(HANG).unwrap().check() == n));
+    killed
 }
 
 /// What a dead consumer had not got is got by others; at most one value is nobody's.

@@ -18,14 +18,14 @@ fn whoever_is_killed_at_any_step_harms_nobody() {
         for &step in role.steps {
             // At its first pass, and when things have been used for a while.
             let mut died = 0;
-            for pass in [1, 2, 9] {
+            for pass in [1, 7] {
                 println!("{}, step {step}, pass {pass}", role.name);
                 let before = in_use().unwrap();
                 // Who never comes to the step is killed in the end: that is counted apart.
                 let mut late = false;
                 let killed = (role.run)(NAME, Some((step, pass)), &mut |victim| {
                     if !matches!(role.name, "consumer" | "condition") && !victim.has_ended() {
-                        let patience = std::time::Duration::from_millis(if role.name == "room" { 400 } else { 60 });
+                        let patience = std::time::Duration::from_millis(if role.name == "room" { 300 } else { 25 });
                         let start = std::time::Instant::now();
                         while !victim.has_ended() && start.elapsed() < patience {
                             std::thread::sleep(std::time::Duration::from_micros(200));

@@ -1,0 +1,253 @@
+//! A queue without a bound: a lane, and when it is full a larger one, and so on. Each is closed when the next is there, so
+//! what it has is got first.
+//!
+//! A stage is a block of its own, whose head names the queue and who made it. It is put into the queue's table by one
+//! compare-and-swap. If its maker dies before that, the sweep finds that no table has it.
+
+use core::ptr::NonNull;
+
+use super::block::{Owner, State, Word};
+use super::error::ShmError;
+use super::here::Here;
+use super::id::Id;
+use super::lane::{self, Arrived, Lane, LaneError, LaneHead, Ready};
+use super::layout::Class;
+use super::members::Member;
+use super::object::{self, BODY, Kind};
+use super::segment::Segment;
+use super::{step, store};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+
+/// Stages at most; each has twice the places of the one before.
+const STAGES: usize = 16;
+/// Places of the first.
+pub(crate) const FIRST: usize = 256;
+
+/// What stands behind the first lane of such a queue.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Table {
+    shut: AtomicU32,
+    /// Hints: the stage that is put into, and the one that is got from.
+    putting: AtomicU32,
+    getting: AtomicU32,
+    _room: AtomicU32,
+    /// The stages behind the first, by number; 0: not there yet.
+    ids: [AtomicU64; STAGES],
+}
+
+/// Bytes of the body of such a queue.
+pub(crate) fn bytes() -> Option<usize> {
+    Some(lane::bytes(FIRST)? + size_of::<Table>())
+}
+
+/// A queue without a bound, as one process sees it.
+#[derive(Debug)]
+pub(crate) struct Stages<'a> {
+    segment: &'a Segment,
+    queue: Id,
+    first: Lane<'a>,
+    table: &'a Table,
+}
+
+impl<'a> Stages<'a> {
+    /// The queue whose body lies there.
+    ///
+    /// # Safety
+    /// A body of [`bytes`] fits there, in the queue's block.
+    pub(crate) unsafe fn at(segment: &'a Segment, queue: Id, body: NonNull<u8>) -> Option<Self> {
+        // SAFETY: the caller's duty.
+        let first = unsafe { Lane::at(segment, body, FIRST) };
+        // SAFETY: behind the lane, in the body.
+        let table = unsafe { body.add(lane::bytes(FIRST)?) };
+        // SAFETY: the table is made of atomics, and aligned.
+        let table = unsafe { table.cast::<Table>().as_ref() };
+        Some(Self { segment, queue, first, table })
+    }
+
+    pub(crate) fn first(&self) -> &Lane<'a> {
+        &self.first
+    }
+
+    fn count(stage: usize) -> usize {
+        FIRST << stage
+    }
+
+    fn class(stage: usize) -> Option<Class> {
+        Class::holding(BODY + lane::bytes(Self::count(stage))?)
+    }
+
+    /// A stage, if it is there.
+    fn lane(&self, stage: usize) -> Option<Lane<'a>> {
+        // SAFETY: as in `at`: stage 0 is in the queue's own body.
+        let own = || unsafe { Lane::at(self.segment, NonNull::from(self.first.head).cast(), FIRST) };
+        if stage == 0 {
+            return Some(own());
+        }
+        // Acquire: what its maker wrote into it; pairs with the exchange in `open`.
+        let id = Id::from_bits(self.table.ids.get(stage)?.load(Ordering::Acquire));
+        let class = Self::class(stage)?;
+        if id.bits() == 0 || id.class() != Some(class) || id.index() >= store::grown(self.segment, class) {
+            return None;
+        }
+        // SAFETY: a block is larger than a head.
+        let body = unsafe { self.segment.block(class, id.index())?.add(BODY) };
+        // SAFETY: the class was chosen for so many places.
+        Some(unsafe { Lane::at(self.segment, body, Self::count(stage)) }.waking(self.first.head))
+    }
+
+    fn hint(hint: &AtomicU32) -> usize {
+        (hint.load(Ordering::Acquire) as usize).min(STAGES - 1)
+    }
+
+    fn advance(hint: &AtomicU32, stage: usize) {
+        #[expect(clippy::cast_possible_truncation, reason = "below 16")]
+        hint.fetch_max(stage as u32, Ordering::AcqRel);
+    }
+
+    /// Sends a message, into a larger stage if there is no place.
+    pub(crate) fn send(&self, here: Here, ready: &mut Ready) -> Result<(), LaneError> {
+        for _ in 0..4 * STAGES {
+            let stage = Self::hint(&self.table.putting);
+            let lane = self.lane(stage).ok_or(ShmError::Damaged)?;
+            match lane.send(ready) {
+                Err(LaneError::Closed) if self.is_shut() || stage + 1 >= STAGES => return Err(LaneError::Closed),
+                Err(LaneError::Closed) => Self::advance(&self.table.putting, stage + 1),
+                Err(LaneError::NotNow) if stage + 1 < STAGES => {
+                    self.open(here, stage + 1)?;
+                    lane.close();
+                    Self::advance(&self.table.putting, stage + 1);
+                }
+                other => return other,
+            }
+        }
+        Err(LaneError::Shm(ShmError::Damaged))
+    }
+
+    /// Receives the oldest message.
+    pub(crate) fn receive(&self, arrived: &mut Arrived) -> Result<(), LaneError> {
+        for _ in 0..4 * STAGES {
+            let stage = Self::hint(&self.table.getting);
+            let lane = self.lane(stage).ok_or(ShmError::Damaged)?;
+            match lane.receive(arrived) {
+                Err(LaneError::Closed) if self.lane(stage + 1).is_some() => {
+                    Self::advance(&self.table.getting, stage + 1);
+                }
+                other => return other,
+            }
+        }
+        Err(LaneError::Shm(ShmError::Damaged))
+    }
+
+    /// Sees to it that a stage is there.
+    #[cold]
+    fn open(&self, here: Here, stage: usize) -> Result<(), ShmError> {
+        let at = self.table.ids.get(stage).ok_or(ShmError::Damaged)?;
+        if at.load(Ordering::Acquire) != 0 {
+            return Ok(());
+        }
+        let count = Self::count(stage);
+        let making = object::Making::new(lane::bytes(count).ok_or(ShmError::Damaged)?)?;
+        // SAFETY: the body was made for it, and is all zero.
+        unsafe { Lane::at(self.segment, making.body(), count) }.begin();
+        let made = making.share_stage(self.queue)?;
+        step::reach(38);
+        // SeqCst: before the look at whether the queue is shut.
+        if at.compare_exchange(0, made.bits(), Ordering::SeqCst, Ordering::Acquire).is_err() {
+            // Somebody else was quicker.
+            free(self.segment, here.me(), made);
+        } else if self.is_shut()
+            && let Some(lane) = self.lane(stage)
+        {
+            lane.close();
+        }
+        step::reach(39);
+        Ok(())
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.table.shut.load(Ordering::SeqCst) != 0
+    }
+
+    /// Nothing can be put any more.
+    pub(crate) fn shut(&self) {
+        // SeqCst: before the look at the stages; pairs with the look in `open`.
+        self.table.shut.store(1, Ordering::SeqCst);
+        (0..STAGES).filter_map(|stage| self.lane(stage)).for_each(|lane| _ = lane.close());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let from = Self::hint(&self.table.getting);
+        (from..STAGES).filter_map(|stage| self.lane(stage)).map(|lane| lane.len()).sum()
+    }
+
+    /// Releases all that nobody will get, and the stages: the queue is this process's alone.
+    pub(crate) fn empty(&self, me: Owner) {
+        self.first.drain(me);
+        for at in &self.table.ids {
+            let id = Id::from_bits(at.swap(0, Ordering::AcqRel));
+            if id.bits() != 0 {
+                free(self.segment, me, id);
+            }
+        }
+    }
+
+    fn has(&self, stage: Id) -> bool {
+        self.table.ids.iter().any(|id| id.load(Ordering::SeqCst) == stage.bits())
+    }
+}
+
+/// Frees a stage that nobody can reach any more.
+fn free(segment: &Segment, me: Owner, stage: Id) {
+    let Some(entry) = stage.class().and_then(|class| segment.entry(class, stage.index())) else { return };
+    let is_stage = object::Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Stage;
+    let seen = Word::load(&entry.word);
+    if is_stage
+        && seen.state() == State::Shared
+        && seen.generation() == stage.generation()
+        && seen.step(&entry.word, Word::owned(me, stage.generation())).is_ok()
+    {
+        object::dismantle(segment, me, stage);
+    }
+}
+
+/// The queue that a stage belongs to, as its head says.
+fn queue_of(segment: &Segment, stage: Id) -> Option<Stages<'_>> {
+    let queue = Id::from_bits(object::head(segment, stage)?.ends[0].load(Ordering::Acquire));
+    let class = queue.class()?;
+    if class.size() < BODY + bytes()? || queue.index() >= store::grown(segment, class) {
+        return None;
+    }
+    // SAFETY: a block is larger than a head.
+    let body = unsafe { segment.block(class, queue.index())?.add(BODY) };
+    // SAFETY: the block is large enough, as was just checked.
+    unsafe { Stages::at(segment, queue, body) }
+}
+
+/// After a death, a stage that is pinned: whoever waits at its queue looks again. True if it was the dead one's and is in
+/// no table: it is to be freed.
+pub(crate) fn sweep(segment: &Segment, dead: Member, stage: Id) -> bool {
+    let Some(queue) = queue_of(segment, stage) else { return false };
+    let live = queue.queue.class().and_then(|class| segment.entry(class, queue.queue.index())).is_some_and(|entry| {
+        let seen = Word::load(&entry.word);
+        seen.state() == State::Shared && seen.generation() == queue.queue.generation()
+    });
+    if live {
+        queue.first.head.items.wake_all_surely();
+        queue.first.head.space.wake_all_surely();
+    }
+    let maker = object::head(segment, stage).map(|head| head.ends[1].load(Ordering::Acquire));
+    maker == Some(maker_bits(dead)) && !(live && queue.has(stage))
+}
+
+/// Who made a stage, as its head says.
+pub(crate) fn maker_bits(member: Member) -> u64 {
+    u64::from(member.generation) << 16 | u64::from(member.index)
+}
+
+/// Frees a stage of a dead one that is in no table, after it was unpinned.
+pub(crate) fn free_orphan(segment: &Segment, me: Owner, stage: Id) {
+    free(segment, me, stage);
+}
+
+const _: () = assert!(size_of::<LaneHead>() % 64 == 0);
