@@ -10,16 +10,8 @@ use super::channel;
 use super::membership::Seat;
 use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
-<<<<<<< HEAD
-use super::{channel, supervisor};
-use crate::os::process::{
-    die_with_group, die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm,
-};
-use crate::primitive::plain::OnceLock;
-=======
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
-use crate::primitive::OnceLock;
->>>>>>> process
+use crate::primitive::plain::OnceLock;
 use crate::shm;
 
 /// What a child ends with when its function panicked: what every Rust program ends with.

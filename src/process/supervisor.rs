@@ -18,16 +18,8 @@ use super::graveyard::Graveyard;
 use super::keeper::Keeper;
 use super::membership;
 use super::record::{Phase, Record};
-<<<<<<< HEAD
-use super::{channel, membership};
-use crate::os::launch::{BlockedSignals, Stack};
-use crate::os::process::die_with_group;
-use crate::primitive::plain::{Mutex, OnceLock};
-use crate::shm;
-=======
 use crate::os::launch::BlockedSignals;
-use crate::primitive::{Mutex, MutexGuard, OnceLock};
->>>>>>> process
+use crate::primitive::plain::{Mutex, MutexGuard, OnceLock};
 
 /// All that starts and keeps a process's children.
 #[derive(Debug)]
