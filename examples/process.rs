@@ -6,7 +6,7 @@
 //! ```
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use millpond::process::{self, Process};
 
@@ -38,8 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("parent process {}", process::id());
     COUNTER.store(100, Ordering::Relaxed);
 
-    // Created here, started there. How long each takes is drawn from the clock: no order is promised.
-    let drawn = |n: u64| 50 + (u64::from(Instant::now().elapsed().subsec_nanos()) * 7919 + n * 6007) % 400;
+    // Created here, started there. How long each takes is drawn: no order is promised.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos();
+    let drawn = |n: u64| 50 + (u64::from(now) + n).wrapping_mul(0x9E37_79B9_7F4A_7C15) % 400;
     let to_be: Vec<_> =
         (1..=4).map(|n| Process::new(long_time_task, (n.to_string(), drawn(n))).name(format!("task {n}"))).collect();
     let children = to_be.into_iter().map(|process| process.start()).collect::<Result<Vec<_>, _>>()?;

@@ -99,6 +99,7 @@ fn rooms_named(text: &str) -> Vec<String> {
         "BlockPool" | "Pool" | "PoolStats" | "Recycler" => "pool".to_owned(),
         "Heap" | "HeapStats" | "HeapConfig" => "heap".to_owned(),
         "MemoryError" | "HugePages" => "block".to_owned(),
+        "tasks" | "test_support" => "process".to_owned(),
         _ => room,
     };
     rooms.into_iter().filter(|room| !room.is_empty()).map(home).collect()

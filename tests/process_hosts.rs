@@ -50,6 +50,21 @@ fn forever() {
     std::thread::sleep(Duration::from_secs(1000));
 }
 
+/// Deaf to signals, and to the system's word on the parent's death; busy.
+fn deaf() {
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) }, 0);
+    let mut all = std::mem::MaybeUninit::uninit();
+    // SAFETY: writes the set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: reads the set.
+    assert_eq!(unsafe { libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut()) }, 0);
+    println!("alive {}", process::id());
+    loop {
+        std::hint::black_box(());
+    }
+}
+
 /// Whether the signals are those of any Rust program: ignored ones, then blocked ones.
 fn signals() -> (bool, u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -80,7 +95,7 @@ fn hybrid(threads: u32) -> u32 {
     })
 }
 
-millpond::tasks![add, tree, late, forever, signals, overflow, hybrid];
+millpond::tasks![add, tree, late, forever, deaf, signals, overflow, hybrid];
 
 // ── what hosts do ──────────────────────────────────────────────────────────────────
 
@@ -260,6 +275,26 @@ fn host(case: &str) {
             kept.kill().unwrap();
             println!("fine");
         }
+        "deaf-child" => {
+            let _child = Process::spawn(deaf, ()).unwrap();
+            std::thread::sleep(Duration::from_secs(1000));
+        }
+        "copied" => {
+            let _child = Process::spawn(forever, ()).unwrap();
+            // SAFETY: the copy only sleeps.
+            let copy = unsafe { libc::fork() };
+            if copy == 0 {
+                std::thread::sleep(Duration::from_secs(1000));
+            }
+            println!("copy {copy}");
+            std::thread::sleep(Duration::from_secs(1000));
+        }
+        "becomes-another" => {
+            let _child = Process::spawn(forever, ()).unwrap();
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).unwrap();
+            panic!("{}", Command::new("sleep").arg("1000").exec());
+        }
         "stack-overflow" => {
             let error = Process::spawn(overflow, (0,)).unwrap().join().unwrap_err();
             assert!(matches!(error, ProcessError::Died { signal: Some(libc::SIGABRT), .. }), "{error:?}");
@@ -309,7 +344,7 @@ impl Drop for Host {
 impl Host {
     fn start_as(program: &Path, case: &str) -> Self {
         let mut command = Command::new(program);
-        command.env(CASE, case).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(CASE, case).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = child.stderr.take().unwrap();
@@ -451,6 +486,45 @@ fn nothing_outlives_a_killed_child() {
     host.rest();
 }
 
+/// The system's word on a parent's death can be lost: to a child that has told it to be silent, and hears nothing else.
+fn a_deaf_child_does_not_outlive_its_host() {
+    let mut host = Host::start("deaf-child");
+    host.line();
+    let ids: BTreeSet<u32> = numbers(&host.line()).collect();
+    assert!(ids.len() == 1 && ids.iter().all(|id| alive(*id)));
+    signal(host.child.id(), libc::SIGKILL);
+    until_gone(&ids);
+    host.rest();
+}
+
+/// A copy of the host holds all its descriptors, so that nothing closes when the host dies.
+fn a_copy_of_a_host_keeps_no_child_alive() {
+    let mut host = Host::start("copied");
+    host.line();
+    let (mut copies, mut children) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..2 {
+        let line = host.line();
+        if line.starts_with("copy") { &mut copies } else { &mut children }.extend(numbers(&line));
+    }
+    assert_eq!((copies.len(), children.len()), (1, 1));
+    signal(host.child.id(), libc::SIGKILL);
+    until_gone(&children);
+    copies.iter().for_each(|copy| signal(*copy, libc::SIGKILL));
+    host.rest();
+}
+
+/// The process stays, but is not the one that started children.
+fn a_host_that_becomes_another_program_leaves_no_child() {
+    let mut host = Host::start("becomes-another");
+    host.line();
+    let ids: BTreeSet<u32> = numbers(&host.line()).collect();
+    drop(host.child.stdin.take());
+    until_gone(&ids);
+    assert!(alive(host.child.id()));
+    host.child.kill().unwrap();
+    host.rest();
+}
+
 fn parent_of(id: u32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)).and_then(|parent| parent.parse().ok()).unwrap_or(0)
@@ -515,7 +589,10 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 16] = [
+    let checks: [(&str, fn()); 19] = [
+        ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
+        ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
+        ("a_host_that_becomes_another_program_leaves_no_child", a_host_that_becomes_another_program_leaves_no_child),
         ("a_forgotten_init_is_an_error_that_says_so", a_forgotten_init_is_an_error_that_says_so),
         ("unjoined_children_are_waited_for_at_the_end", unjoined_children_are_waited_for_at_the_end),
         ("a_detached_child_ends_with_the_program", a_detached_child_ends_with_the_program),

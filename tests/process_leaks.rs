@@ -7,7 +7,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millpond::process::{self, Process};
+use millpond::ipc::{self, Queue};
+use millpond::process::{self, Process, ProcessError};
 
 millpond::test_support!();
 
@@ -32,7 +33,22 @@ fn open_in_a_child() -> Vec<String> {
     open_files("/proc/self/fd")
 }
 
-millpond::tasks![work, asleep, open_in_a_child];
+fn make_queue() -> Queue<String> {
+    let queue = Queue::bounded(4).unwrap();
+    queue.put("from the child".to_owned()).unwrap();
+    queue
+}
+
+fn make_and_fail(queue: Queue<String>) -> Queue<String> {
+    drop(queue);
+    panic!("no result");
+}
+
+fn take(_: Queue<String>, number: u8) -> u8 {
+    number
+}
+
+millpond::tasks![work, asleep, open_in_a_child, make_queue, make_and_fail, take];
 
 fn open_files(folder: &str) -> Vec<String> {
     let links = fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
@@ -60,6 +76,31 @@ fn open_in_a_command() -> BTreeSet<String> {
         Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::null()).output().unwrap();
     let kind = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
     String::from_utf8(output.stdout).unwrap().lines().map(kind).filter(|kind| !kind.starts_with("/proc/")).collect()
+}
+
+/// Handles go with the message that nobody takes, and so do the seats of processes that are gone.
+fn handles_sent_in_vain() {
+    let shared = || {
+        let stats = ipc::stats().unwrap();
+        (stats.members, stats.objects, stats.owned, stats.queued, stats.tokens)
+    };
+    let before = shared();
+    assert_eq!((before.0, before.1), (1, 0));
+    for n in 0..20 {
+        let queue = || Queue::bounded(4).unwrap();
+        let failed = Process::spawn(make_and_fail, (queue(),)).unwrap();
+        assert!(matches!(failed.join(), Err(ProcessError::Panicked { .. })));
+        // A result with a handle that nobody asks for, now and at leisure.
+        drop(Process::spawn(make_queue, ()).unwrap());
+        let asked = Process::spawn(make_queue, ()).unwrap().join().unwrap();
+        assert_eq!(asked.get().unwrap(), "from the child");
+        // A function that nobody listed: the queue goes with its handle.
+        assert!(Process::spawn(|_: Queue<String>| (), (queue(),)).is_err());
+        let killed = Process::spawn(take, (queue(), 3)).unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(n * 80));
+        killed.kill().unwrap();
+    }
+    assert_eq!(shared(), before);
 }
 
 #[test]
@@ -114,6 +155,8 @@ fn nothing_is_left_behind() {
         kinds
     };
     assert_eq!(kinds(&crowded), kinds(&alone), "of {inherited} here");
+
+    handles_sent_in_vain();
 
     assert_eq!(process::children(), []);
     assert_eq!(children(), BTreeSet::new(), "zombies, or worse");

@@ -26,6 +26,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) stdout: Option<BorrowedFd<'a>>,
     /// What it inherits under the same numbers. All above 2.
     pub(crate) inherited: &'a [BorrowedFd<'a>],
+    /// The reading end of a pipe that it inherits under the same number, above 2: the system kills its group when nobody
+    /// has the writing end any more.
+    pub(crate) lifeline: BorrowedFd<'a>,
 }
 
 /// A program that runs.
@@ -36,14 +39,14 @@ pub(crate) struct Launched {
     pub(crate) pidfd: OwnedFd,
 }
 
-/// The stack that children stand on until they are programs. One child at a time.
-pub(crate) struct Stack(Box<[u128]>);
+/// The stack that a child stands on until it is a program.
+struct Stack(Box<[u128]>);
 
 impl Stack {
     /// Room for the few frames of [`become_program`] and what libc puts under them.
     const WORDS: usize = 4096;
 
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self(vec![0; Self::WORDS].into_boxed_slice())
     }
 
@@ -62,6 +65,9 @@ struct Plan {
     stdout: RawFd,
     inherited: *const RawFd,
     inherited_len: usize,
+    lifeline: RawFd,
+    /// Under which the child can open the lifeline anew.
+    lifeline_path: *const c_char,
     parent: libc::pid_t,
     no_signals: libc::sigset_t,
     /// Why it isn't a program; 0 while nothing failed.
@@ -72,7 +78,9 @@ struct Plan {
 ///
 /// Each signal that we handle has its default action there; those that we ignore stay ignored, but for `SIGPIPE` and
 /// `SIGCHLD`. No signal is blocked.
-pub(crate) fn launch(launch: &Launch<'_>, stack: &mut Stack) -> io::Result<Launched> {
+pub(crate) fn launch(launch: &Launch<'_>) -> io::Result<Launched> {
+    let mut stack = Stack::new();
+    let lifeline_path = c_string(format!("/proc/self/fd/{}", launch.lifeline.as_raw_fd()).as_bytes());
     let arguments = pointers(launch.arguments);
     let environment = pointers(launch.environment);
     let inherited: Vec<RawFd> = launch.inherited.iter().map(AsRawFd::as_raw_fd).collect();
@@ -84,6 +92,8 @@ pub(crate) fn launch(launch: &Launch<'_>, stack: &mut Stack) -> io::Result<Launc
         stdout: launch.stdout.map_or(-1, |fd| fd.as_raw_fd()),
         inherited: inherited.as_ptr(),
         inherited_len: inherited.len(),
+        lifeline: launch.lifeline.as_raw_fd(),
+        lifeline_path: lifeline_path.as_ptr(),
         // SAFETY: reads a number.
         parent: unsafe { libc::getpid() },
         no_signals: signal_set(false),
@@ -178,8 +188,10 @@ extern "C" fn become_program(plan: *mut c_void) -> c_int {
 }
 
 fn errno() -> c_int {
+    // SAFETY: gives an address.
+    let word = unsafe { libc::__errno_location() };
     // SAFETY: the thread's own word; the parent's thread, whose word it is, sleeps.
-    unsafe { *libc::__errno_location() }
+    unsafe { word.read() }
 }
 
 fn checked(result: c_int) -> Result<c_int, c_int> {
@@ -189,9 +201,9 @@ fn checked(result: c_int) -> Result<c_int, c_int> {
 fn prepare(plan: &Plan) -> Result<(), c_int> {
     // SAFETY: numbers only. The group exists before the parent goes on.
     checked(unsafe { libc::setpgid(0, 0) })?;
-    // Until it says otherwise, the program is killed when the *thread* that started it ends.
+    // Does nothing until the program says what: the *thread* that starts us may end long before the process.
     // SAFETY: numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) })?;
     // SAFETY: reads a number.
     if unsafe { libc::getppid() } != plan.parent {
         // The parent was killed before the line above; nobody needs us.
@@ -222,14 +234,42 @@ fn prepare(plan: &Plan) -> Result<(), c_int> {
     }
     for at in 0..plan.inherited_len {
         // SAFETY: the array has that many numbers.
-        let fd = unsafe { plan.inherited.add(at).read() };
+        let place = unsafe { plan.inherited.add(at) };
+        // SAFETY: as above.
+        let fd = unsafe { place.read() };
         // SAFETY: numbers only.
         checked(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
     }
+    hang_on(plan)?;
     // SAFETY: reads a set. No handler is left that could run.
     let refused = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const plan.no_signals, ptr::null_mut()) };
     if refused == 0 { Ok(()) } else { Err(refused) }
 }
+
+/// From here on the system itself kills our group when nobody holds the writing end of the lifeline any more. It needs no
+/// thread of ours, and can be neither blocked nor handled.
+///
+/// A description of our own is opened, for the system keeps one owner for each. Until we are a program we hold a copy of
+/// the writing end too: if the parent is gone by then, becoming one kills us.
+fn hang_on(plan: &Plan) -> Result<(), c_int> {
+    // SAFETY: a string that `launch` made.
+    let own = checked(unsafe { libc::open(plan.lifeline_path, libc::O_RDONLY | libc::O_NONBLOCK) })?;
+    // SAFETY: reads a number.
+    let me = unsafe { libc::getpid() };
+    // SAFETY: numbers only; negative for the group that we lead.
+    checked(unsafe { libc::fcntl(own, libc::F_SETOWN, -me) })?;
+    // SAFETY: numbers only.
+    checked(unsafe { libc::fcntl(own, F_SETSIG, libc::SIGKILL) })?;
+    // SAFETY: numbers only.
+    checked(unsafe { libc::fcntl(own, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK) })?;
+    // SAFETY: numbers only. The copy stays open in the program.
+    checked(unsafe { libc::dup2(own, plan.lifeline) })?;
+    // SAFETY: ours, and used no more.
+    checked(unsafe { libc::close(own) }).map(drop)
+}
+
+/// Which signal tells of a descriptor (Linux, `fcntl.h`).
+const F_SETSIG: c_int = 10;
 
 /// A string for [`Launch`]; a NUL inside ends it.
 pub(crate) fn c_string(bytes: &[u8]) -> CString {

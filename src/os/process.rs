@@ -92,7 +92,8 @@ pub(crate) fn inherited_descriptor(number: RawFd) -> Option<OwnedFd> {
 
 /// Removes a variable from the environment, if no other thread can be reading it.
 pub(crate) fn remove_variable(name: &str) {
-    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    // A folder has two links and one for each folder in it: here, for each thread.
+    let alone = rustix::fs::stat("/proc/self/task").is_ok_and(|folder| folder.st_nlink == 3);
     if alone {
         // SAFETY: this thread is the only one.
         unsafe { std::env::remove_var(name) };

@@ -4,7 +4,6 @@ use core::time::Duration;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
@@ -15,12 +14,11 @@ use super::channel;
 use super::charge::Charge;
 use super::error::ProcessError;
 use super::membership::Membership;
-use super::record::Record;
 use super::registry::{ENTRANCES, Identity, identity};
 use super::wire::{Greeting, Job};
-use crate::os::launch::{self, Launch, Stack, c_string};
+use crate::os::launch::{self, Launch, c_string};
 
-/// The variable that tells a child that it is one: `socket:stdout:parent`. The child removes it.
+/// The variable that tells a child that it is one: `socket:stdout:lifeline:parent`. The child removes it.
 pub(super) const MARKER: &str = "MILLPOND_CHILD";
 
 /// This program, ready to be started again.
@@ -48,6 +46,15 @@ impl Program {
             comm: std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end().to_owned(),
         })
     }
+}
+
+/// What every child of a process is given with the first word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Legacy {
+    /// The pipe that it hangs on.
+    pub(super) lifeline: BorrowedFd<'static>,
+    /// Where it reports members of the shared memory.
+    pub(super) reports: BorrowedFd<'static>,
 }
 
 /// A child that is to be.
@@ -121,13 +128,12 @@ impl Birth {
         }
     }
 
-    /// Starts it. The caller is the supervisor.
+    /// Starts it.
     pub(super) fn start(
         &mut self,
+        task: &'static str,
         program: &Program,
-        reports: BorrowedFd<'static>,
-        stack: &mut Stack,
-        record: &Arc<Record>,
+        legacy: Legacy,
     ) -> Result<Charge, ProcessError> {
         let failed = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
         let (ours, theirs) = channel::pair(SocketType::STREAM).map_err(failed("a socket for the child"))?;
@@ -136,29 +142,28 @@ impl Birth {
         let mut inherited = vec![theirs.as_fd()];
         inherited.extend(stdout.as_ref().map(AsFd::as_fd));
         let stdout_number = stdout.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let marker = format!("{MARKER}={}:{stdout_number}:{}", theirs.as_raw_fd(), std::process::id());
+        let (socket, lifeline) = (theirs.as_raw_fd(), legacy.lifeline.as_raw_fd());
+        let marker = format!("{MARKER}={socket}:{stdout_number}:{lifeline}:{}", std::process::id());
         self.environment.push(c_string(marker.as_bytes()));
         let (executable, command, identity) = self.what_to_start(program);
-        let launched = launch::launch(
-            &Launch {
-                executable,
-                arguments: command,
-                environment: &self.environment,
-                stdin: program.nothing.as_fd(),
-                stdout: stdout.as_ref().map(|_| program.nothing.as_fd()),
-                inherited: &inherited,
-            },
-            stack,
-        )
+        let launched = launch::launch(&Launch {
+            executable,
+            arguments: command,
+            environment: &self.environment,
+            stdin: program.nothing.as_fd(),
+            stdout: stdout.as_ref().map(|_| program.nothing.as_fd()),
+            inherited: &inherited,
+            lifeline: legacy.lifeline,
+        })
         .map_err(|source| ProcessError::Spawn { step: "starting this program again", source })?;
         let name = self.name.as_deref().unwrap_or(&program.comm);
         let (child, parent) = (self.membership.child.to_numbers(), self.membership.parent.to_numbers());
         let greeting = Greeting { identity, pid: std::process::id(), child, parent };
-        let descriptors = self.membership.memory().map_or_else(Vec::new, |memory| vec![memory, reports]);
+        let descriptors = self.membership.memory().map_or_else(Vec::new, |memory| vec![memory, legacy.reports]);
         let mut words = greeting.to_bytes().to_vec();
         words.extend(Job { task: self.task, name, arguments: &self.arguments }.to_frame());
         let deadline = Instant::now().checked_add(self.handshake).map(|at| (at, self.handshake));
-        Ok(Charge::new(record, launched, ours, identity, words, descriptors, deadline))
+        Ok(Charge::new(task, launched, ours, identity, (words, descriptors), deadline))
     }
 
     #[cfg(not(test))]

@@ -10,7 +10,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::channel;
 use super::codec::Arrived;
-use super::record::{Outcome, Phase, Record};
+use super::record::{Outcome, Record};
 use super::registry::Identity;
 use super::wire::{Kind, Message, Reader, difference};
 use crate::os::launch::Launched;
@@ -34,7 +34,6 @@ pub(super) struct Charge {
     said: usize,
     waits_for_room: bool,
     reader: Reader,
-    ready: bool,
     /// When it has to be ready, and how long that is after its start.
     deadline: Option<(Instant, Duration)>,
     outcome: Outcome,
@@ -43,19 +42,20 @@ pub(super) struct Charge {
 }
 
 impl Charge {
+    /// A child that was started just now, has to be `identity`, and is told `words` and given `descriptors`.
     pub(super) fn new(
-        record: &Arc<Record>,
+        task: &'static str,
         launched: Launched,
         socket: OwnedFd,
         identity: Identity,
-        words: Vec<u8>,
-        descriptors: Vec<BorrowedFd<'static>>,
+        (words, descriptors): (Vec<u8>, Vec<BorrowedFd<'static>>),
         deadline: Option<(Instant, Duration)>,
     ) -> Self {
+        let pidfd = Arc::new(launched.pidfd);
         Self {
-            record: Arc::clone(record),
+            record: Arc::new(Record::new(task, launched.pid, Arc::clone(&pidfd))),
             pid: launched.pid,
-            pidfd: Arc::new(launched.pidfd),
+            pidfd,
             socket: Some(socket),
             identity,
             words,
@@ -63,7 +63,6 @@ impl Charge {
             said: 0,
             waits_for_room: false,
             reader: Reader::default(),
-            ready: false,
             deadline,
             outcome: Outcome::NeverReady { late: None },
             member: None,
@@ -72,6 +71,11 @@ impl Charge {
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether its greeting was heard, and good.
+    fn is_ready(&self) -> bool {
+        !matches!(self.outcome, Outcome::NeverReady { .. })
     }
 
     pub(super) fn record(&self) -> &Arc<Record> {
@@ -84,11 +88,6 @@ impl Charge {
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
-    }
-
-    /// What everybody may know now.
-    pub(super) fn started(&self) -> Phase {
-        Phase::Started { pid: self.pid, pidfd: Arc::clone(&self.pidfd) }
     }
 
     /// When it has to be ready, while it isn't.
@@ -162,7 +161,6 @@ impl Charge {
                 Ok(None) => return,
                 Ok(Some(Message::Greeting(greeting))) => match difference(self.identity, greeting.identity) {
                     None => {
-                        self.ready = true;
                         self.deadline = None;
                         self.outcome = Outcome::Nothing;
                     }
@@ -178,7 +176,7 @@ impl Charge {
                         Kind::Job => self.give_up(Outcome::Rubbish),
                     }
                 }
-                Err(_) if self.ready => self.give_up(Outcome::Rubbish),
+                Err(_) if self.is_ready() => self.give_up(Outcome::Rubbish),
                 Err(_) => {
                     self.give_up(Outcome::OtherBuild("it answers with something else than a greeting".to_owned()))
                 }
@@ -186,15 +184,20 @@ impl Charge {
         }
     }
 
-    /// Its end was seen: reaps it, and kills what is left of its group unless it ended by itself.
-    pub(super) fn bury(self) -> Phase {
+    /// Its end was seen: kills what is left of its group unless it ended by itself, and reaps it.
+    pub(super) fn reap(&self) -> End {
         let end = peek(self.pidfd());
         let by_itself = end.exited() && !matches!(self.outcome, Outcome::NeverReady { .. } | Outcome::OtherBuild(_));
         if !by_itself {
             kill_group(self.pidfd(), self.pid, matches!(end, End::Status(_)));
         }
         reap(self.pidfd());
-        Phase::Ended { pid: self.pid, end, outcome: Some(self.outcome) }
+        end
+    }
+
+    /// Lets whoever waits for its end know.
+    pub(super) fn tell(self, end: End) {
+        self.record.ended(end, self.outcome);
     }
 
     /// Ends a child that nobody will ever know of.

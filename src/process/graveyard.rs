@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::membership;
+use super::supervisor::Source;
 use crate::shm::{self, Member};
 
 /// When to look again at what could not be watched.
@@ -21,35 +22,31 @@ pub(super) struct Graveyard {
     /// Where they are reported.
     reports: OwnedFd,
     watched: HashMap<u64, (OwnedFd, Member)>,
+    next: u64,
     /// Those for which there was no descriptor left.
     unwatched: Vec<(u32, Member)>,
 }
 
 impl Graveyard {
     pub(super) fn new(reports: OwnedFd) -> Self {
-        Self { reports, watched: HashMap::new(), unwatched: Vec::new() }
+        Self { reports, watched: HashMap::new(), next: 0, unwatched: Vec::new() }
     }
 
-    /// Takes in reports, and has each new member's end waited for under `token` of the next number.
-    pub(super) fn hear(&mut self, watch: &OwnedFd, next: &mut u64, token: fn(u64) -> u64) {
+    /// Takes in reports, and has each new member's end waited for under the next number.
+    pub(super) fn hear(&mut self, watch: &OwnedFd) {
         while let Some(report) = membership::next_report(&self.reports) {
             match report.pidfd {
-                Some(pidfd) => self.watch(watch, next, token, (pidfd, report.pid, report.member)),
+                Some(pidfd) => self.watch(watch, (pidfd, report.pid, report.member)),
                 None => self.unwatched.push((report.pid, report.member)),
             }
         }
     }
 
-    fn watch(
-        &mut self,
-        watch: &OwnedFd,
-        next: &mut u64,
-        token: fn(u64) -> u64,
-        (pidfd, pid, member): (OwnedFd, u32, Member),
-    ) {
-        let number = *next;
-        *next += 1;
-        match epoll::add(watch, &pidfd, epoll::EventData::new_u64(token(number)), epoll::EventFlags::IN) {
+    fn watch(&mut self, watch: &OwnedFd, (pidfd, pid, member): (OwnedFd, u32, Member)) {
+        let number = self.next;
+        self.next += 1;
+        let data = epoll::EventData::new_u64(Source::Member.token(number));
+        match epoll::add(watch, &pidfd, data, epoll::EventFlags::IN) {
             Ok(()) => drop(self.watched.insert(number, (pidfd, member))),
             Err(_) => self.unwatched.push((pid, member)),
         }
@@ -67,11 +64,11 @@ impl Graveyard {
         (!self.unwatched.is_empty()).then_some(A_WHILE)
     }
 
-    pub(super) fn look_again(&mut self, watch: &OwnedFd, next: &mut u64, token: fn(u64) -> u64) {
+    pub(super) fn look_again(&mut self, watch: &OwnedFd) {
         for (pid, member) in core::mem::take(&mut self.unwatched) {
             let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
             match number.map(|number| pidfd_open(number, PidfdFlags::empty())) {
-                Some(Ok(pidfd)) => self.watch(watch, next, token, (pidfd, pid, member)),
+                Some(Ok(pidfd)) => self.watch(watch, (pidfd, pid, member)),
                 // It is gone.
                 None | Some(Err(Errno::SRCH)) => shm::member_died(member),
                 Some(Err(_)) => self.unwatched.push((pid, member)),

@@ -102,7 +102,7 @@ where
         if let Some(name) = self.name.as_ref().filter(|name| name.contains('\0')) {
             return Err(ProcessError::BadName { name: name.clone() });
         }
-        let supervisor = supervisor::get(None)?;
+        let supervisor = supervisor::get()?;
         let membership = Membership::enlist();
         let arguments = codec::encode(&self.arguments, &membership.child).map_err(|reason| ProcessError::Encode {
             what: Payload::Arguments,
@@ -117,9 +117,7 @@ where
         {
             birth.fault = self.fault;
         }
-        let record = Arc::new(Record::new(path));
-        supervisor.ask(birth, &record);
-        let pid = record.wait_started()?;
+        let (pid, record) = supervisor.start(birth, path)?;
         let name = self.name.unwrap_or_else(|| path.rsplit("::").next().unwrap_or(path).to_owned());
         Ok(Process { record, name, pid, value: PhantomData })
     }

@@ -59,9 +59,8 @@ impl Membership {
     }
 
     /// The child runs: what becomes of its seat is decided at its end.
-    pub(super) fn started(mut self) -> Option<Member> {
+    pub(super) fn started(&mut self) {
         self.started = true;
-        self.member()
     }
 
     pub(super) fn member(&self) -> Option<Member> {

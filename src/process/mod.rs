@@ -44,6 +44,7 @@ mod codec;
 mod error;
 mod graveyard;
 mod handle;
+mod keeper;
 mod membership;
 mod record;
 #[expect(unsafe_code, reason = "a function's value from its type; a table that the linker makes")]

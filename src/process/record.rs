@@ -35,14 +35,10 @@ pub(super) enum Outcome {
 /// Where a process is in its life. The order is the only one.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The supervisor was asked to start it.
-    Asked,
-    /// The system could not.
-    Refused(Option<ProcessError>),
     /// It runs, or has ended without the supervisor knowing yet.
     Started { pid: u32, pidfd: Arc<OwnedFd> },
     /// It has ended and was reaped. The outcome is taken by `join`.
-    Ended { pid: u32, end: End, outcome: Option<Outcome> },
+    Ended { end: End, outcome: Option<Outcome> },
 }
 
 #[derive(Debug)]
@@ -54,7 +50,7 @@ pub(super) struct State {
     pub(super) signalled: bool,
 }
 
-/// One process, from the request to start it on.
+/// One process, from its start on.
 #[derive(Debug)]
 pub(super) struct Record {
     /// The function, by its path.
@@ -65,8 +61,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(task: &'static str) -> Self {
-        let state = Mutex::new(State { phase: Phase::Asked, detached: false, signalled: false });
+    pub(super) fn new(task: &'static str, pid: u32, pidfd: Arc<OwnedFd>) -> Self {
+        let state = Mutex::new(State { phase: Phase::Started { pid, pidfd }, detached: false, signalled: false });
         Self { task, state, changed: Condvar::new() }
     }
 
@@ -74,22 +70,10 @@ impl Record {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The supervisor's word on what has become of it.
-    pub(super) fn advance(&self, phase: Phase) {
-        self.state().phase = phase;
+    /// The supervisor's word on its end.
+    pub(super) fn ended(&self, end: End, outcome: Outcome) {
+        self.state().phase = Phase::Ended { end, outcome: Some(outcome) };
         self.changed.notify_all();
-    }
-
-    /// Waits until the supervisor has started it: its id, or why not.
-    pub(super) fn wait_started(&self) -> Result<u32, ProcessError> {
-        let mut state = self.state();
-        loop {
-            match &mut state.phase {
-                Phase::Asked => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Phase::Refused(error) => return Err(error.take().unwrap_or(ProcessError::Forked)),
-                Phase::Started { pid, .. } | Phase::Ended { pid, .. } => return Ok(*pid),
-            }
-        }
     }
 
     /// Waits until it has ended. None if that isn't so within `limit`.
@@ -97,7 +81,7 @@ impl Record {
         // A limit beyond the clock's end is none.
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut state = self.state();
-        while !matches!(state.phase, Phase::Ended { .. } | Phase::Refused(_)) {
+        while !matches!(state.phase, Phase::Ended { .. }) {
             state = match until {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {

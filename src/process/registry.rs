@@ -93,6 +93,7 @@ pub struct Entry {
 impl Entry {
     /// The entry of a function. [`tasks!`](crate::tasks) calls it.
     #[doc(hidden)]
+    #[must_use]
     pub const fn new<F, A>(_: F) -> Self
     where
         F: Task<A>,
@@ -233,13 +234,13 @@ impl Fnv {
 ///
 /// A function pointer, or a closure that captures something, cannot be found by its type, and does not compile:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0080
 /// # fn main() {
 /// let factor = 2;
 /// let _ = millpond::process::Process::spawn(move |n: u32| factor * n, (1,));
 /// # }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0080
 /// # fn double(n: u32) -> u32 { 2 * n }
 /// # millpond::tasks![double];
 /// # fn main() {
@@ -260,6 +261,7 @@ macro_rules! tasks {
     };
 }
 
+#[expect(clippy::test_attr_in_doctest, reason = "shows how a test binary looks")]
 /// Lets the tests of a test binary start processes, instead of the call of [`process::init`](crate::process::init)
 /// for which they have no `main`.
 ///

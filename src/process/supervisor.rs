@@ -1,101 +1,131 @@
-//! The one thread of each process that starts its children, hears them, and reaps them.
-//!
-//! It alone starts them, and never ends: the signal of a parent's death is sent when the *thread* that started the
-//! child ends. In a child it also watches the parent.
+//! What all threads of a process share of its children: who lives, what children are given, what is waited for.
 
-use core::time::Duration;
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{EventfdFlags, epoll};
 use rustix::io::Errno;
 use rustix::net::SocketType;
+use rustix::pipe::PipeFlags;
 
-use super::birth::{Birth, Program};
+use super::birth::{Birth, Legacy, Program};
+use super::channel;
 use super::charge::Charge;
 use super::error::ProcessError;
 use super::graveyard::Graveyard;
+use super::keeper::Keeper;
+use super::membership;
 use super::record::{Phase, Record};
-use super::{channel, membership};
-use crate::os::launch::{BlockedSignals, Stack};
-use crate::os::process::die_with_group;
-use crate::primitive::{Mutex, OnceLock};
-use crate::shm;
+use crate::os::launch::BlockedSignals;
+use crate::primitive::{Mutex, MutexGuard, OnceLock};
 
-/// What other threads see of the supervisor.
+/// All that starts and keeps a process's children.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    /// The process that it works for; a forked copy of that process has no such thread.
+    /// The process that it works for; a forked copy of that process has no keeper.
     pid: u32,
-    /// Requests that the thread hasn't seen.
-    inbox: Mutex<Vec<(Birth, Arc<Record>)>>,
-    /// Readable while the inbox has something.
-    wake: OwnedFd,
-    /// All that were asked for and have not ended.
+    program: Program,
+    charges: Mutex<Charges>,
+    /// All that live, in the order of their starts.
     living: Mutex<Vec<Arc<Record>>>,
-    /// Where members of the shared memory are reported: at the root of the tree.
+    /// What the keeper waits on.
+    pub(super) watch: OwnedFd,
+    /// Makes the keeper look at the clock.
+    pub(super) wake: OwnedFd,
+    /// Whether this is the first process of its tree.
+    is_root: bool,
+    /// Where members of the shared memory are reported: at the root.
     reports: OwnedFd,
+    /// A pipe that nobody writes to. Children have its reading end, and are killed by the system when nobody has the
+    /// writing end any more: when this process has gone.
+    lifeline: OwnedFd,
+    _alive: OwnedFd,
 }
 
-/// What a child has of its parent.
+/// Children that run.
 #[derive(Debug)]
-pub(super) struct Upbringing {
-    /// Readable when the parent has ended.
-    pub(super) parent: OwnedFd,
-    /// Its other end is closed when the parent has become another program.
-    pub(super) socket: &'static OwnedFd,
-    /// Where members are reported, if it shares memory with its parent.
-    pub(super) reports: Option<OwnedFd>,
+pub(super) struct Charges {
+    /// By number. One that the keeper is hearing is not here.
+    pub(super) all: HashMap<u64, Charge>,
+    next: u64,
+    /// When the keeper looks at the clock next, if at all.
+    pub(super) next_look: Option<Instant>,
 }
 
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
-/// Held while the thread is being made.
+/// Held while it is made.
 static MAKING: Mutex<()> = Mutex::new(());
 
+/// What the keeper hears of. A child's tokens are four times its number and these.
+pub(super) const WAKE: u64 = 0;
+pub(super) const REPORTS: u64 = 1;
+const NUMBERED: u64 = 16;
+
+/// What an event of a numbered thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A child's socket.
+    Socket = 0,
+    /// A child's end.
+    End = 1,
+    /// The end of a member further down.
+    Member = 2,
+}
+
+impl Source {
+    pub(super) fn token(self, number: u64) -> u64 {
+        NUMBERED + 4 * number + self as u64
+    }
+
+    pub(super) fn of(token: u64) -> Option<(Self, u64)> {
+        let token = token.checked_sub(NUMBERED)?;
+        let source = [Self::Socket, Self::End, Self::Member].into_iter().find(|source| *source as u64 == token % 4)?;
+        Some((source, token / 4))
+    }
+}
+
 /// The supervisor of this process, made at first use.
-pub(super) fn get(upbringing: Option<Upbringing>) -> Result<&'static Supervisor, ProcessError> {
-    if let Some(supervisor) = SUPERVISOR.get() {
-        return if supervisor.pid == std::process::id() { Ok(supervisor) } else { Err(ProcessError::Forked) };
+pub(super) fn get() -> Result<&'static Supervisor, ProcessError> {
+    let known = || SUPERVISOR.get().map(|it| if it.is_ours() { Ok(it) } else { Err(ProcessError::Forked) });
+    if let Some(known) = known() {
+        return known;
     }
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(supervisor) = SUPERVISOR.get() {
-        return Ok(supervisor);
-    }
-    let spawn = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
-    let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)
-        .map_err(spawn("a descriptor for requests"))?;
-    let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(spawn("a descriptor to wait on"))?;
-    let add = |fd: &OwnedFd, token| epoll::add(&watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
-    add(&wake, WAKE).map_err(spawn("waiting for requests"))?;
-    let (mut parent, mut reports) = (None, None);
-    if let Some(of) = upbringing {
-        add(&of.parent, PARENT).map_err(spawn("watching the parent"))?;
-        let hung_up = epoll::EventFlags::RDHUP;
-        epoll::add(&watch, of.socket, epoll::EventData::new_u64(PARENT), hung_up)
-            .map_err(spawn("watching the parent"))?;
-        (parent, reports) = (Some(of.parent), of.reports);
-    }
+    known().unwrap_or_else(make)
+}
+
+fn make() -> Result<&'static Supervisor, ProcessError> {
+    let failed = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
+    let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+    let wake = wake.map_err(failed("a descriptor to wake by"))?;
+    let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("a descriptor to wait on"))?;
+    let add = |fd: &OwnedFd, token| {
+        epoll::add(&watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN).map_err(failed("waiting"))
+    };
+    add(&wake, WAKE)?;
     // Who was given nowhere to report to is a root.
-    let (reports, reported) = match reports {
-        Some(reports) => (reports, None),
+    let (reports, reported) = match super::child::reports() {
+        Some(reports) => (rustix::io::fcntl_dupfd_cloexec(reports, 3).map_err(failed("where to report to"))?, None),
         None => {
-            let (here, reports) = channel::pair(SocketType::DGRAM).map_err(spawn("a socket for reports"))?;
-            add(&here, REPORTS).map_err(spawn("waiting for reports"))?;
+            let (here, reports) = channel::pair(SocketType::DGRAM).map_err(failed("a socket for reports"))?;
+            add(&here, REPORTS)?;
             (reports, Some(here))
         }
     };
-    let program = Program::open()?;
-    let keeper = Keeper {
+    let (lifeline, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed("a pipe"))?;
+    let supervisor = Supervisor {
+        pid: std::process::id(),
+        program: Program::open()?,
+        charges: Mutex::new(Charges { all: HashMap::new(), next: 0, next_look: None }),
+        living: Mutex::new(Vec::new()),
         watch,
-        _parent: parent,
-        program,
-        stack: Stack::new(),
-        graveyard: reported.map(Graveyard::new),
-        charges: HashMap::new(),
-        next: 0,
-        scratch: vec![0; 64 * 1024],
+        wake,
+        is_root: reported.is_some(),
+        reports,
+        lifeline: channel::above_stdio(lifeline).map_err(failed("a pipe"))?,
+        _alive: channel::above_stdio(alive).map_err(failed("a pipe"))?,
     };
     if !crate::os::process::at_exit(wait_for_all) {
         let source = std::io::Error::other("the list of things to do at the end is full");
@@ -103,64 +133,130 @@ pub(super) fn get(upbringing: Option<Upbringing>) -> Result<&'static Supervisor,
     }
     // The thread inherits that nothing interrupts it: signals are for the host program's threads.
     let blocked = BlockedSignals::all();
-    let (to, from) = std::sync::mpsc::sync_channel(1);
-    let made = std::thread::Builder::new().name("millpond-keeper".to_owned()).stack_size(128 * 1024).spawn(move || {
+    let (to, from) = std::sync::mpsc::sync_channel::<&'static Supervisor>(1);
+    let thread = std::thread::Builder::new().name("millpond-keeper".to_owned()).stack_size(128 * 1024);
+    let made = thread.spawn(move || {
         if let Ok(supervisor) = from.recv() {
-            keeper.run(supervisor);
+            Keeper::new(supervisor, reported.map(Graveyard::new)).run();
         }
     });
     drop(blocked);
     made.map_err(|source| ProcessError::Spawn { step: "a thread to watch over children", source })?;
-    let supervisor = SUPERVISOR.get_or_init(|| Supervisor {
-        pid: std::process::id(),
-        inbox: Mutex::new(Vec::new()),
-        wake,
-        living: Mutex::new(Vec::new()),
-        reports,
-    });
+    let supervisor = SUPERVISOR.get_or_init(|| supervisor);
     let _ = to.send(supervisor);
     Ok(supervisor)
 }
 
 impl Supervisor {
-    /// Has a child started; [`Record::wait_started`] says what came of it.
-    pub(super) fn ask(&self, birth: Birth, record: &Arc<Record>) {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(record));
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push((birth, Arc::clone(record)));
-        // Can only fail where the count is at its end, and then it is readable.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    fn is_ours(&self) -> bool {
+        self.pid == std::process::id()
     }
 
-    fn forget(&self, record: &Arc<Record>) {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, record));
+    pub(super) fn charges(&self) -> MutexGuard<'_, Charges> {
+        self.charges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn living(&self) -> Vec<Arc<Record>> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn living(&self) -> MutexGuard<'_, Vec<Arc<Record>>> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.is_root
+    }
+
+    /// Starts a child that will run `task`, on the calling thread: its id and its record.
+    pub(super) fn start(
+        &'static self,
+        mut birth: Birth,
+        task: &'static str,
+    ) -> Result<(u32, Arc<Record>), ProcessError> {
+        let legacy = Legacy { lifeline: self.lifeline.as_fd(), reports: self.reports.as_fd() };
+        let mut charge = birth.start(task, &self.program, legacy)?;
+        // First the root knows whose death to watch; only then can the child reach what is shared.
+        if let Some(member) = birth.membership.member()
+            && !self.is_root
+            && let Err(error) = membership::report(&self.reports, member, charge.pid(), charge.pidfd())
+        {
+            charge.abandon();
+            return Err(ProcessError::Spawn { step: "telling the first of all parents", source: error.into() });
+        }
+        charge.member = birth.membership.member();
+        let (pid, record) = (charge.pid(), Arc::clone(charge.record()));
+        self.living().push(Arc::clone(&record));
+        let taken = self.take(charge);
+        if let Err((charge, error)) = taken {
+            self.forget(&record);
+            charge.abandon();
+            return Err(ProcessError::Spawn { step: "watching the child", source: error.into() });
+        }
+        birth.membership.started();
+        Ok((pid, record))
+    }
+
+    /// Puts a child into the keeper's care.
+    #[expect(clippy::result_large_err, reason = "the child comes back, once in a blue moon")]
+    fn take(&self, mut charge: Charge) -> Result<(), (Charge, Errno)> {
+        // Held until it is listed: the keeper finds it, however soon it ends.
+        let mut charges = self.charges();
+        let number = charges.next;
+        charges.next += 1;
+        let add = |fd: BorrowedFd<'_>, source: Source| {
+            epoll::add(&self.watch, fd, epoll::EventData::new_u64(source.token(number)), epoll::EventFlags::IN)
+        };
+        let watched = add(charge.pidfd(), Source::End)
+            .and_then(|()| charge.socket().map_or(Ok(()), |socket| add(socket, Source::Socket)));
+        if let Err(error) = watched {
+            return Err((charge, error));
+        }
+        self.speak(&mut charge, number);
+        let sooner = charge.deadline().is_some_and(|at| charges.next_look.is_none_or(|look| at < look));
+        charges.all.insert(number, charge);
+        drop(charges);
+        if sooner {
+            // Can only fail where the count is at its end, and then it is readable.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+        Ok(())
+    }
+
+    /// Says what the child has still to hear, and has the keeper wait for room where there is none.
+    pub(super) fn speak(&self, charge: &mut Charge, number: u64) {
+        if let Some((socket, for_room)) = charge.speak() {
+            let room = if for_room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+            let data = epoll::EventData::new_u64(Source::Socket.token(number));
+            let _ = epoll::modify(&self.watch, socket, data, epoll::EventFlags::IN | room);
+        }
+    }
+
+    /// It has ended.
+    pub(super) fn forget(&self, record: &Arc<Record>) {
+        self.living().retain(|other| !Arc::ptr_eq(other, record));
+    }
+}
+
+fn ours() -> Option<&'static Supervisor> {
+    SUPERVISOR.get().filter(|supervisor| supervisor.is_ours())
 }
 
 /// The ids of all children that were started and have not ended, in the order of their starts.
 pub(super) fn children() -> Vec<u32> {
-    let Some(supervisor) = SUPERVISOR.get().filter(|supervisor| supervisor.pid == std::process::id()) else {
-        return Vec::new();
-    };
+    let living = ours().map(|supervisor| supervisor.living().clone()).unwrap_or_default();
     let pid = |record: &Arc<Record>| match record.state().phase {
         Phase::Started { pid, .. } => Some(pid),
-        _ => None,
+        Phase::Ended { .. } => None,
     };
-    supervisor.living().iter().filter_map(pid).collect()
+    living.iter().filter_map(pid).collect()
 }
 
 /// Whether this process is a forked copy of one that has a supervisor.
 pub(super) fn forked() -> bool {
-    SUPERVISOR.get().is_some_and(|supervisor| supervisor.pid != std::process::id())
+    SUPERVISOR.get().is_some_and(|supervisor| !supervisor.is_ours())
 }
 
 /// At the end of `main`: waits for the children that nobody waited for, but for detached ones.
 extern "C" fn wait_for_all() {
-    let Some(supervisor) = SUPERVISOR.get().filter(|supervisor| supervisor.pid == std::process::id()) else { return };
-    for record in supervisor.living() {
+    let living = ours().map(|supervisor| supervisor.living().clone()).unwrap_or_default();
+    for record in living {
         let detached = record.state().detached;
         if !detached {
             drop(record.wait_ended(None));
@@ -168,173 +264,17 @@ extern "C" fn wait_for_all() {
     }
 }
 
-const WAKE: u64 = 0;
-const PARENT: u64 = 1;
-const REPORTS: u64 = 2;
-/// Tokens of a child are four times its number and this: for its socket, and one more for its end. Two more is the end
-/// of a member further down.
-const NUMBERED: u64 = 16;
-const SOCKET: u64 = 0;
-const END: u64 = 1;
-const MEMBER: u64 = 2;
+#[cfg(test)]
+mod tests {
+    use super::{REPORTS, Source, WAKE};
 
-fn token(number: u64, what: u64) -> u64 {
-    NUMBERED + 4 * number + what
-}
-
-fn member_token(number: u64) -> u64 {
-    token(number, MEMBER)
-}
-
-/// The thread's own state.
-struct Keeper {
-    watch: OwnedFd,
-    /// Open for as long as it is watched.
-    _parent: Option<OwnedFd>,
-    program: Program,
-    stack: Stack,
-    /// At the root.
-    graveyard: Option<Graveyard>,
-    charges: HashMap<u64, Charge>,
-    next: u64,
-    scratch: Vec<u8>,
-}
-
-impl Keeper {
-    fn run(mut self, supervisor: &'static Supervisor) {
-        let mut events = Vec::with_capacity(64);
-        loop {
-            events.clear();
-            let limit = self.time_left();
-            match epoll::wait(&self.watch, rustix::buffer::spare_capacity(&mut events), limit.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                // Nothing that we pass is wrong; don't spin if the system thinks so.
-                Err(_) => std::thread::yield_now(),
-            }
-            for event in &events {
-                let event: &epoll::Event = event;
-                match event.data.u64() {
-                    WAKE => self.start_asked(supervisor),
-                    PARENT => die_with_group(),
-                    REPORTS => {
-                        if let Some(members) = &mut self.graveyard {
-                            members.hear(&self.watch, &mut self.next, member_token);
-                        }
-                    }
-                    token => self.hear(supervisor, token),
-                }
-            }
-            self.check_deadlines();
-            if let Some(members) = &mut self.graveyard {
-                members.look_again(&self.watch, &mut self.next, member_token);
+    #[test]
+    fn tokens_say_what_they_stand_for() {
+        assert_eq!((Source::of(WAKE), Source::of(REPORTS)), (None, None));
+        for source in [Source::Socket, Source::End, Source::Member] {
+            for number in [0, 1, 7, u64::from(u32::MAX)] {
+                assert_eq!(Source::of(source.token(number)), Some((source, number)));
             }
         }
     }
-
-    fn start_asked(&mut self, supervisor: &'static Supervisor) {
-        let _ = rustix::io::read(&supervisor.wake, &mut [0_u8; 8]);
-        let asked = core::mem::take(&mut *supervisor.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        for (birth, record) in asked {
-            let id = self.next;
-            self.next += 1;
-            match self.start(supervisor, id, birth, &record) {
-                Ok(charge) => {
-                    self.charges.insert(id, charge);
-                }
-                Err(error) => {
-                    supervisor.forget(&record);
-                    record.advance(Phase::Refused(Some(error)));
-                }
-            }
-        }
-    }
-
-    fn start(
-        &mut self,
-        supervisor: &'static Supervisor,
-        id: u64,
-        mut birth: Birth,
-        record: &Arc<Record>,
-    ) -> Result<Charge, ProcessError> {
-        let mut charge = birth.start(&self.program, supervisor.reports.as_fd(), &mut self.stack, record)?;
-        let watch = |fd, token| epoll::add(&self.watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
-        let watched = watch(charge.pidfd(), token(id, END))
-            .and_then(|()| charge.socket().map_or(Ok(()), |fd| watch(fd, token(id, SOCKET))));
-        if let Err(error) = watched {
-            charge.abandon();
-            return Err(ProcessError::Spawn { step: "watching the child", source: error.into() });
-        }
-        // First the root knows whose death to watch; only then can the child reach what is shared.
-        if let Some(member) = birth.membership.member()
-            && self.graveyard.is_none()
-            && let Err(error) = membership::report(&supervisor.reports, member, charge.pid(), charge.pidfd())
-        {
-            charge.abandon();
-            return Err(ProcessError::Spawn { step: "telling the first of all parents", source: error.into() });
-        }
-        charge.member = birth.membership.started();
-        record.advance(charge.started());
-        self.speak(&mut charge, token(id, SOCKET));
-        Ok(charge)
-    }
-
-    /// Says what the child has still to hear, and waits for room where there is none.
-    fn speak(&self, charge: &mut Charge, token: u64) {
-        if let Some((socket, for_room)) = charge.speak() {
-            let room = if for_room { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
-            let _ = epoll::modify(&self.watch, socket, epoll::EventData::new_u64(token), epoll::EventFlags::IN | room);
-        }
-    }
-
-    fn hear(&mut self, supervisor: &Supervisor, token: u64) {
-        let (id, what) = ((token - NUMBERED) / 4, (token - NUMBERED) % 4);
-        if what == MEMBER {
-            if let Some(members) = &mut self.graveyard {
-                members.bury(id);
-            }
-            return;
-        }
-        let ended = what == END;
-        // Gone already: its end was in the same batch.
-        let Some(mut charge) = self.charges.remove(&id) else { return };
-        charge.hear(&mut self.scratch);
-        if ended {
-            let record = Arc::clone(charge.record());
-            let member = charge.member.filter(|_| self.graveyard.is_some());
-            let phase = charge.bury();
-            // Elsewhere than at the root it is the root that sweeps.
-            member.into_iter().for_each(shm::member_died);
-            supervisor.forget(&record);
-            record.advance(phase);
-        } else {
-            self.speak(&mut charge, token);
-            self.charges.insert(id, charge);
-        }
-    }
-
-    fn time_left(&self) -> Option<Timespec> {
-        let deadline = self.charges.values().filter_map(Charge::deadline).min();
-        // One more, so that the deadline has passed when we wake.
-        let moment = Duration::from_millis(1);
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).saturating_add(moment));
-        let again = self.graveyard.as_ref().and_then(Graveyard::look_in);
-        Timespec::try_from(left.into_iter().chain(again).min()?).ok()
-    }
-
-    fn check_deadlines(&mut self) {
-        if self.charges.values().all(|charge| charge.deadline().is_none()) {
-            return;
-        }
-        let now = Instant::now();
-        for charge in self.charges.values_mut() {
-            charge.check_deadline(now);
-        }
-    }
-}
-
-/// The pidfd of the parent, if it still is `parent`.
-pub(super) fn open_parent(parent: u32) -> Option<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(parent).ok()?)?;
-    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    (rustix::process::getppid() == Some(pid)).then_some(fd)
 }

@@ -1,0 +1,73 @@
+//! Three ways of doing several things at once: many processes; many threads; many processes, each with many threads. The
+//! same work each time: odd primes below two million, counted in pieces.
+//!
+//! ```text
+//! cargo run --release --example three_modes
+//! ```
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use millpond::process::{self, Process};
+
+const BELOW: u64 = 2_000_000;
+const PIECES: u64 = 4;
+
+/// Who counted, by process and thread, and how many primes it found.
+type Counted = Vec<(u32, String, u64)>;
+
+/// The primes in the `n`th of `pieces` pieces of the odd numbers below [`BELOW`].
+fn count(n: u64, pieces: u64) -> u64 {
+    let is_prime = |odd: u64| odd > 1 && (3..).step_by(2).take_while(|d| d * d <= odd).all(|d| !odd.is_multiple_of(d));
+    (0..BELOW / 2).filter(|half| half % pieces == n && is_prime(2 * half + 1)).count() as u64
+}
+
+fn in_a_process(n: u64) -> Counted {
+    vec![(process::id(), "main".to_owned(), count(n, PIECES))]
+}
+
+/// Both threads of a process at once, each on a piece of the process's piece.
+fn in_threads(first: u64, threads: u64, pieces: u64) -> Counted {
+    std::thread::scope(|scope| {
+        let start = |n: u64| {
+            let name = format!("thread {n}");
+            let thread = std::thread::Builder::new().name(name.clone());
+            thread.spawn_scoped(scope, move || (process::id(), name, count(first + n, pieces)))
+        };
+        let threads = (0..threads).map(start).collect::<Result<Vec<_>, _>>().expect("the system gives threads");
+        threads.into_iter().map(|thread| thread.join().expect("counting does not panic")).collect()
+    })
+}
+
+millpond::tasks![in_a_process, in_threads];
+
+fn report(mode: &str, start: Instant, counted: Counted) -> u64 {
+    let all = counted.iter().map(|(.., primes)| primes).sum();
+    let by: BTreeSet<u32> = counted.iter().map(|(id, ..)| *id).collect();
+    println!("{mode}: {all} primes in {:.2} s, by {} process(es)", start.elapsed().as_secs_f64(), by.len());
+    for (id, thread, primes) in counted {
+        println!("    process {id}, {thread}: {primes}");
+    }
+    all
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    process::init();
+    println!("this is process {}; the system decides who runs when", process::id());
+
+    let start = Instant::now();
+    let children = (0..PIECES).map(|n| Process::spawn(in_a_process, (n,))).collect::<Result<Vec<_>, _>>()?;
+    let counted = children.iter().map(Process::join).collect::<Result<Vec<_>, _>>()?;
+    let processes = report("many processes", start, counted.concat());
+
+    let start = Instant::now();
+    let threads = report("many threads", start, in_threads(0, PIECES, PIECES));
+
+    let start = Instant::now();
+    let children = (0..2).map(|n| Process::spawn(in_threads, (n * 2, 2, PIECES))).collect::<Result<Vec<_>, _>>()?;
+    let counted = children.iter().map(Process::join).collect::<Result<Vec<_>, _>>()?;
+    let both = report("many processes with many threads", start, counted.concat());
+
+    assert!(processes == threads && threads == both, "the same primes however they are counted");
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The one thread of a process that hears its children, keeps their deadlines, and reaps them. It never ends.
+
+use core::time::Duration;
+use std::time::Instant;
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+use super::charge::Charge;
+use super::graveyard::Graveyard;
+use super::supervisor::{REPORTS, Source, Supervisor, WAKE};
+use crate::shm;
+
+/// The thread's own state.
+pub(super) struct Keeper {
+    supervisor: &'static Supervisor,
+    /// At the root of a tree.
+    graveyard: Option<Graveyard>,
+    scratch: Vec<u8>,
+}
+
+impl Keeper {
+    pub(super) fn new(supervisor: &'static Supervisor, graveyard: Option<Graveyard>) -> Self {
+        Self { supervisor, graveyard, scratch: vec![0; 64 * 1024] }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        loop {
+            events.clear();
+            let limit = self.time_left();
+            match epoll::wait(&self.supervisor.watch, rustix::buffer::spare_capacity(&mut events), limit.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // Nothing that we pass is wrong; don't spin if the system thinks so.
+                Err(_) => std::thread::yield_now(),
+            }
+            for event in &events {
+                self.handle(event.data.u64());
+            }
+            self.check_deadlines();
+            if let Some(members) = &mut self.graveyard {
+                members.look_again(&self.supervisor.watch);
+            }
+        }
+    }
+
+    fn handle(&mut self, token: u64) {
+        match (token, Source::of(token)) {
+            (WAKE, _) => drop(rustix::io::read(&self.supervisor.wake, &mut [0_u8; 8])),
+            (REPORTS, _) => {
+                if let Some(members) = &mut self.graveyard {
+                    members.hear(&self.supervisor.watch);
+                }
+            }
+            (_, Some((Source::Member, number))) => {
+                if let Some(members) = &mut self.graveyard {
+                    members.bury(number);
+                }
+            }
+            (_, Some((source, number))) => self.hear(number, source == Source::End),
+            (_, None) => {}
+        }
+    }
+
+    fn hear(&mut self, number: u64, ended: bool) {
+        // Gone already: its end was in the same batch.
+        let Some(mut charge) = self.supervisor.charges().all.remove(&number) else { return };
+        charge.hear(&mut self.scratch);
+        if !ended {
+            self.supervisor.speak(&mut charge, number);
+            self.supervisor.charges().all.insert(number, charge);
+            return;
+        }
+        let end = charge.reap();
+        // What it held is swept before anybody hears of its end. Elsewhere than at the root it is the root that sweeps.
+        charge.member.filter(|_| self.supervisor.is_root()).into_iter().for_each(shm::member_died);
+        self.supervisor.forget(charge.record());
+        charge.tell(end);
+    }
+
+    /// How long until the next deadline, which is then on record as looked at.
+    fn time_left(&self) -> Option<Timespec> {
+        let mut charges = self.supervisor.charges();
+        let deadline = charges.all.values().filter_map(Charge::deadline).min();
+        charges.next_look = deadline;
+        drop(charges);
+        // One more, so that the deadline has passed when we wake.
+        let moment = Duration::from_millis(1);
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).saturating_add(moment));
+        let again = self.graveyard.as_ref().and_then(Graveyard::look_in);
+        Timespec::try_from(left.into_iter().chain(again).min()?).ok()
+    }
+
+    fn check_deadlines(&self) {
+        let mut charges = self.supervisor.charges();
+        if charges.next_look.is_some() {
+            let now = Instant::now();
+            charges.all.values_mut().for_each(|charge| charge.check_deadline(now));
+        }
+    }
+}
