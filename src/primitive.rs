@@ -7,8 +7,10 @@
 mod imp {
     pub(crate) use core::hint::spin_loop;
     #[cfg(feature = "process")]
+    pub(crate) use core::sync::atomic::fence;
+    #[cfg(feature = "process")]
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32};
-    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
     #[cfg(feature = "process")]
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 }
