@@ -4,7 +4,7 @@
 #[path = "../examples/event.rs"]
 mod event;
 #[expect(dead_code, reason = "an example's main is not called")]
-#[path = "../examples/locks.rs"]
+#[path = "../examples/locks/threads.rs"]
 mod locks;
 #[expect(dead_code, reason = "an example's main is not called")]
 #[path = "../examples/semaphore.rs"]

@@ -20,6 +20,9 @@ mod condition;
 mod error;
 #[expect(unsafe_code, reason = "lays its body over a block's bytes")]
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 #[expect(unsafe_code, reason = "hands out access to what it guards")]
 mod lock;

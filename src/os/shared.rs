@@ -85,6 +85,16 @@ pub(crate) fn map_shared(file: BorrowedFd<'_>, len: usize) -> io::Result<NonNull
     NonNull::new(got.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
+/// Undoes [`map_shared`].
+///
+/// # Safety
+/// Nobody uses the mapping any more.
+#[cfg(feature = "fuzzing")]
+pub(crate) unsafe fn unmap_shared(at: NonNull<u8>, len: usize) {
+    // SAFETY: the caller's duty.
+    let _ = unsafe { libc::munmap(at.as_ptr().cast(), len) };
+}
+
 /// Takes the pages of a range of a file from the system; those that it has keep their bytes, new ones are zero.
 pub(crate) fn take_room(file: BorrowedFd<'_>, at: usize, len: usize) -> io::Result<()> {
     #[cfg(test)]
@@ -190,8 +200,9 @@ pub(crate) fn process_id() -> u32 {
 /// Ends this process at once, as the test's plan says.
 #[cfg(test)]
 pub(crate) fn kill_self() {
-    // SAFETY: has no duties.
-    let _ = unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    let me = process_id().cast_signed();
+    // SAFETY: ends this process and no other.
+    let _ = unsafe { libc::kill(me, libc::SIGKILL) };
     loop {
         core::hint::spin_loop();
     }

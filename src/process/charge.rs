@@ -140,6 +140,11 @@ impl Charge {
         self.socket().map(|socket| (socket, more))
     }
 
+    /// Whether it has more to hear than the socket takes now.
+    pub(super) fn wants_room(&self) -> bool {
+        self.waits_for_room
+    }
+
     /// Takes in what the child has said.
     pub(super) fn hear(&mut self, scratch: &mut [u8]) {
         let mut descriptors = Vec::new();

@@ -19,6 +19,8 @@ static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(core::ptr::null_mut());
 static ME: AtomicU64 = AtomicU64::new(0);
 /// Held while the segment is made or joined.
 static MAKING: Lock<()> = Lock::new(());
+/// Whether forks are followed.
+static FOLLOWED: AtomicU32 = AtomicU32::new(0);
 /// Whether this process was made by `fork` from a member.
 static FORKED: AtomicU32 = AtomicU32::new(0);
 
@@ -53,7 +55,10 @@ fn known() -> Option<Here> {
 fn settle(segment: Segment, member: Member) -> Here {
     let segment: &'static Segment = Box::leak(Box::new(segment));
     SEGMENT.store(core::ptr::from_ref(segment).cast_mut(), Ordering::Release);
-    os::shared::in_forked_child(forked);
+    // Relaxed: under the lock.
+    if FOLLOWED.swap(1, Ordering::Relaxed) == 0 {
+        os::shared::in_forked_child(forked);
+    }
     let me = (u64::from(member.index) + 1) << 32 | u64::from(member.generation);
     // Release: whoever sees it sees the segment.
     ME.store(me, Ordering::Release);
@@ -122,5 +127,16 @@ pub(crate) fn member_died(member: Member) {
     if members::bury(here.segment, member) {
         super::sweep::sweep(here, member);
         super::sleepers::wake_all();
+    }
+}
+
+/// A new segment, for the next run of a fuzz target: nobody has anything of the old one.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fresh() {
+    ME.store(0, Ordering::Release);
+    let old = SEGMENT.swap(core::ptr::null_mut(), Ordering::AcqRel);
+    if !old.is_null() {
+        // SAFETY: leaked in `settle`, and reachable by nobody now.
+        drop(unsafe { Box::from_raw(old) });
     }
 }

@@ -413,11 +413,6 @@ impl<'a> Lane<'a> {
         new
     }
 
-    /// Whether a message would have to wait. Close, while others are at it.
-    pub(crate) fn is_full(&self) -> bool {
-        self.ring.len() >= self.ring.slots.count
-    }
-
     /// Sends a message that is ready, without waiting.
     #[inline]
     pub(crate) fn send(&self, ready: &mut Ready) -> Result<(), LaneError> {

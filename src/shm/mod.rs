@@ -61,6 +61,9 @@ pub(crate) mod wake;
 #[cfg(not(millpond_loom))]
 pub use error::ShmError;
 #[cfg(not(millpond_loom))]
+#[cfg(all(feature = "fuzzing", not(millpond_loom)))]
+pub(crate) use here::fresh;
+#[cfg(not(millpond_loom))]
 pub(crate) use here::{Here, attach, enlist, here, member_died, share};
 #[cfg(not(millpond_loom))]
 pub(crate) use members::{Member, is_member};

@@ -219,6 +219,22 @@ impl Segment {
         }
     }
 
+    /// Writes a word somewhere in what anything is made of.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn scribble_at(&self, place: usize, value: u64) {
+        let class = Class::all().nth(place % CLASSES).filter(|class| self.layout.blocks(*class) > 0);
+        let offset = match (place >> 5 & 7, class) {
+            (0, _) | (_, None) => place & 0x1F8,
+            (1, _) => TOKENS_AT + (place & 0x1F8),
+            (2, _) => MEMBERS_AT + (place & 0x1F8),
+            (3, Some(class)) => self.layout.hints(class).start + (place >> 8 & 7) * 8,
+            (4 | 5, Some(class)) => self.layout.entry(class, 0) + (place >> 8) * 8 % (4 * ENTRY),
+            (_, Some(class)) => self.layout.block(class, 0) + (place >> 8) * 8 % class.size(),
+        };
+        let word: &AtomicU64 = self.at(offset);
+        word.store(value, Ordering::Relaxed);
+    }
+
     /// Bytes that the system has given for it.
     pub(crate) fn committed(&self) -> Result<u64, ShmError> {
         os::file_room(self.file()).map_err(|error| ShmError::refused("the size of shared memory", 0, &error))
@@ -227,5 +243,14 @@ impl Segment {
     /// Gives the room of a range of whole pages back; false if the system refused.
     pub(crate) fn give_room(&self, at: usize, len: usize) -> bool {
         os::give_room(self.file(), at, len).is_ok()
+    }
+}
+
+/// Only a fuzz target comes so far: otherwise a segment lives as long as its process.
+#[cfg(feature = "fuzzing")]
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: mapped whole by this segment, and nobody has anything of it any more.
+        unsafe { crate::os::shared::unmap_shared(self.base, self.layout.len()) };
     }
 }

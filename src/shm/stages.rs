@@ -65,10 +65,6 @@ impl<'a> Stages<'a> {
         Some(Self { segment, queue, first, table })
     }
 
-    pub(crate) fn first(&self) -> &Lane<'a> {
-        &self.first
-    }
-
     fn count(stage: usize) -> usize {
         FIRST << stage
     }
@@ -250,4 +246,4 @@ pub(crate) fn free_orphan(segment: &Segment, me: Owner, stage: Id) {
     free(segment, me, stage);
 }
 
-const _: () = assert!(size_of::<LaneHead>() % 64 == 0);
+const _: () = assert!(size_of::<LaneHead>().is_multiple_of(64));

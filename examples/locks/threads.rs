@@ -1,27 +1,14 @@
-//! Locks between threads: balanced updates leave the balance at 0, and those who print under one lock don't interleave.
-//!
-//! `cargo run --release --example locks`
+//! Between threads.
 
 use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::thread;
 
 use millpond::sync::{Barrier, Condition, Lock, ReentrantLock, RwLock};
 
 const PRINTERS: usize = 10;
 const LINES: usize = 3;
-
-fn main() -> ExitCode {
-    match run(&mut io::stdout(), &[10_000, 10_000_000]) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "locks: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
 
 pub(crate) fn run(out: &mut (impl Write + Send), updates: &[u32]) -> Result<(), Box<dyn Error>> {
     writeln!(out, "Lock: two threads put in and take out, each time the same.")?;
