@@ -199,6 +199,7 @@ fn one_that_counts_starts_with_none_and_grows() {
 fn closing_sends_away_who_waits_and_who_comes() {
     let semaphore = Semaphore::bounded(1);
     let out = semaphore.acquire().unwrap();
+    assert!(!semaphore.is_closed());
     thread::scope(|scope| {
         let waiters = [(); 3].map(|()| scope.spawn(|| semaphore.acquire().map(drop)));
         until_waiting(&semaphore, 3);

@@ -92,11 +92,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn what_lies_outside_the_range_counts_as_set() {
+        // Bits 10 to 19 are set, behind the range's end and before its start.
+        let map = [0xF_FC00, 0];
+        assert_eq!(find_clear(&map, 0, 10, 10, 1), Some(0));
+        assert_eq!(find_clear(&map, 0, 10, 11, 1), None);
+        assert_eq!(find_clear(&map, 12, 40, 20, 1), Some(20));
+        assert_eq!(find_clear(&map, 12, 40, 21, 1), None);
+        assert_eq!(find_clear(&map, 20, 128, 108, 4), Some(20));
+        assert_eq!(find_clear(&map, 20, 128, 109, 1), None);
+    }
+
     proptest! {
         #[test]
         fn agrees_with_one_bit_at_a_time(
             map in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)], 5),
-            a in 0_usize..=320, b in 0_usize..=320, len in 1_usize..150, shift in 0_u32..8,
+            a in 0_usize..=320, b in 0_usize..=320, len in prop_oneof![1_usize..150, 1_usize..6], shift in 0_u32..8,
         ) {
             let (start, end) = (a.min(b), a.max(b));
             let bits: Vec<bool> = (0..320).map(|i| map[i / 64] >> (i % 64) & 1 == 1).collect();

@@ -118,6 +118,21 @@ mod tests {
     }
 
     #[test]
+    fn runs_are_as_long_as_their_blocks_ask() {
+        let runs = |size: usize| BlockLayout::new(size, 16).map(|layout| (layout.run_bytes(), layout.per_run()));
+        for (size, least) in
+            [(1040_usize, 32), (4096, 32), (4112, 16), (32 << 10, 16), ((32 << 10) + 16, 8), (1 << 20, 8)]
+        {
+            let bytes = (size * least).next_multiple_of(SLOT);
+            assert_eq!(runs(size), Ok((bytes, u32::try_from(bytes / size).unwrap())), "{size}");
+        }
+        assert_eq!(runs(16), Ok((SLOT, 4096)));
+        assert_eq!(runs(1024), Ok((SLOT, 64)));
+        assert_eq!(runs((1 << 20) + 16), Ok(((1 << 20) + SLOT, 1)));
+        assert_eq!(runs(LARGEST_IN_REGION), Ok((LARGEST_IN_REGION, 1)));
+    }
+
+    #[test]
     fn nonsense_is_refused_with_its_numbers() {
         assert_eq!(BlockLayout::new(0, 8), Err(MemoryError::ZeroSize));
         assert_eq!(BlockLayout::new(8, 0), Err(MemoryError::BadAlignment { align: 0 }));
