@@ -82,7 +82,10 @@ fn small_tasks_are_not_allocated_and_take_little_memory() {
 
     // 100,000 tasks that wait.
     let gate: &'static Barrier = Box::leak(Box::new(Barrier::new(3)));
-    (0..2).for_each(|_| pool.spawn(|| drop(gate.wait())).unwrap());
+    let wait = || {
+        gate.wait();
+    };
+    (0..2).for_each(|_| pool.spawn(wait).unwrap());
     while pool.queued() > 0 {
         std::thread::yield_now();
     }

@@ -85,7 +85,7 @@ fn figures(results: &[(&Row, usize, Rounds)], figure: &str) {
     let mut table = Table::new(title, headings);
     for (row, workers, rounds) in results.iter().filter(|(row, _, _)| figure == "nanoseconds" || !row.is_latency()) {
         let cells = names.iter().map(|name| {
-            let text = |figures: Vec<f64>| median(figures).map_or("–".into(), |value| short(value));
+            let text = |figures: Vec<f64>| median(figures).map_or("–".into(), short);
             if row.is_latency() {
                 let [p50, p99] = ["p50", "p99"].map(|part| text(rounds.figures(name, part)));
                 return if p50 == "–" { p50 } else { format!("{p50} / {p99}") };

@@ -20,6 +20,10 @@ pub(crate) enum TourError {
     Vanished { path: PathBuf, error: io::Error },
     /// No block for a buffer.
     Memory(millpond::MemoryError),
+    /// The thread pool could not be made.
+    Pool(millpond::PoolError),
+    /// A task of it failed.
+    Task(millpond::TaskError),
     /// A child process could not be started or talked to.
     Child { contestant: Contestant, error: io::Error },
     /// A child process failed.
@@ -58,6 +62,8 @@ impl fmt::Display for TourError {
             }
             Self::Vanished { path, error } => write!(f, "{} changed during the tour: {error}", path.display()),
             Self::Memory(error) => write!(f, "no buffer to read into: {error}"),
+            Self::Pool(error) => write!(f, "no threads to work on: {error}"),
+            Self::Task(error) => write!(f, "the index could not be built: {error}"),
             Self::Child { contestant, error } => write!(f, "cannot run the tour on {contestant}: {error}"),
             Self::Failed { contestant, status } => write!(f, "the run on {contestant} failed: {status}"),
             Self::Garbled { contestant, why } => write!(f, "the run on {contestant} gave no usable report: {why}"),
@@ -83,5 +89,17 @@ impl From<io::Error> for TourError {
 impl From<millpond::MemoryError> for TourError {
     fn from(error: millpond::MemoryError) -> Self {
         Self::Memory(error)
+    }
+}
+
+impl From<millpond::PoolError> for TourError {
+    fn from(error: millpond::PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<millpond::TaskError> for TourError {
+    fn from(error: millpond::TaskError) -> Self {
+        Self::Task(error)
     }
 }

@@ -1,10 +1,10 @@
-//! The index: where each word is used. Built by threads, each with a map of its own, then merged.
+//! The index: where each word is used. Built by a thread pool, each task with a map of its own, then merged.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+
+use millpond::thread::{MapOptions, ThreadPool};
 
 use crate::error::TourError;
 use crate::home::Home;
@@ -24,14 +24,12 @@ pub(crate) type Index = BTreeMap<String, Vec<Place>>;
 /// One thread's part of it.
 type Part = HashMap<String, Vec<Place>>;
 
-/// Indexes the texts on so many threads.
+/// Indexes the texts in a pool of so many threads.
 pub(crate) fn build<H: Home>(texts: &[Text], threads: usize) -> Result<Index, TourError> {
     let next = AtomicUsize::new(0);
-    let parts: Result<Vec<Part>, TourError> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| index_some::<H>(texts, &next))).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    Ok(merge(parts?))
+    let pool = ThreadPool::builder().workers(threads).name("index").build()?;
+    let parts = pool.map_with(MapOptions::new().chunk_size(1), 0..threads, |_| index_some::<H>(texts, &next))?;
+    Ok(merge(parts.into_iter().collect::<Result<_, _>>()?))
 }
 
 /// Indexes one text after the other, as long as there are any that no other thread took.

@@ -7,6 +7,7 @@
 //!   and the maps are merged into a `BTreeMap`;
 //! - the nodes of a tree from a [`millpond::Pool`], linked by `PoolBox`, made on one thread and dropped on another;
 //! - reading buffers from a [`millpond::BlockPool`];
+//! - a [`millpond::thread::ThreadPool`] that the index is built on;
 //! - what it is worth: the same program runs in turn with Millpond and on the system's allocator alone (without the
 //!   pools too), in processes of its own, and the two are set side by side.
 //!

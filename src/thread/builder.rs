@@ -150,12 +150,11 @@ impl ThreadPoolBuilder {
             attributes: self.attributes,
         };
         let shared = Arc::new(Shared::new(plan, stealers));
-        let (tell, hear) = mpsc::channel::<Begun>();
+        let (tell, hear) = if ask { Some(mpsc::channel::<Begun>()) } else { None }.unzip();
         let mut threads = Vec::with_capacity(workers);
         let mut failed = None;
         for (index, deque) in deques.into_iter().enumerate() {
-            let tell = ask.then(|| tell.clone());
-            match start(&shared, index, deque, self.stack_size, tell) {
+            match start(&shared, index, deque, self.stack_size, tell.clone()) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     shared.never_started(workers - index);
@@ -165,8 +164,8 @@ impl ThreadPoolBuilder {
             }
         }
         drop(tell);
-        if ask && failed.is_none() {
-            failed = hear.iter().find_map(Result::err);
+        if failed.is_none() {
+            failed = hear.iter().flatten().find_map(Result::err);
         }
         let pool = ThreadPool::from_parts(shared, threads);
         match failed {

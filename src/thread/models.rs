@@ -313,6 +313,45 @@ fn a_scopes_waiter_that_helps_runs_no_task_twice() {
 }
 
 #[test]
+fn a_waiter_that_helps_is_woken_for_a_task_that_a_task_added() {
+    model(10, || {
+        // No tickets: nobody but the waiter comes for what is listed.
+        let crew = Arc::new(Crew { group: Group::new(0), pieces: [Piece::new(), Piece::new()] });
+        // SAFETY: as above.
+        assert!(!unsafe { crew.group.add(NonNull::from(&crew.pieces[0]).cast()) });
+        let first = crew.group.pop().unwrap();
+        let first = Handed(first);
+        let worker = {
+            let crew = Arc::clone(&crew);
+            thread::spawn(move || {
+                let first = first.node();
+                // SAFETY: as above.
+                assert!(!unsafe { crew.group.add(NonNull::from(&crew.pieces[1]).cast()) });
+                // SAFETY: popped above.
+                unsafe { Piece::run(first, &crew.group) };
+            })
+        };
+        crew.group.wait(true);
+        worker.join().unwrap();
+        for piece in &crew.pieces {
+            // SAFETY: G3.
+            assert_eq!(piece.runs.with(|runs| unsafe { *runs }), 1, "G4");
+        }
+    });
+}
+
+/// A node on its way to another thread.
+struct Handed(NonNull<Node>);
+// SAFETY: it is handed over before the other thread starts.
+unsafe impl Send for Handed {}
+
+impl Handed {
+    fn node(self) -> NonNull<Node> {
+        self.0
+    }
+}
+
+#[test]
 fn a_waiter_whose_tickets_are_discarded_does_the_rest() {
     model(10, || {
         let crew = Arc::new(Crew { group: Group::new(1), pieces: [Piece::new(), Piece::new()] });

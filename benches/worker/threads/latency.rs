@@ -9,7 +9,7 @@ use workloads::{Sample, timed};
 use crate::pinning::{pin, pin_workers};
 use crate::pools::Pool;
 
-const ROUNDS: usize = 2_000;
+const ROUNDS: usize = 600;
 /// Long enough for a worker to fall asleep, whatever it does before.
 const NAP: Duration = Duration::from_micros(300);
 

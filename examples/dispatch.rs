@@ -1,0 +1,101 @@
+//! How tasks find workers: who ran what under each dispatch, who woke for a single task, and who waited beside whom.
+//!
+//! `cargo run --release --example dispatch`
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millpond::Dispatch;
+use millpond::thread::ThreadPool;
+
+const WORKERS: usize = 4;
+const TASKS: usize = 12;
+
+fn main() -> ExitCode {
+    match run(&mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "dispatch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random] {
+        who_ran_what(dispatch, out)?;
+    }
+    one_task_wakes_one(out)?;
+    behind_a_long_task(out)
+}
+
+fn pool(dispatch: Dispatch) -> Result<ThreadPool, Box<dyn Error>> {
+    Ok(ThreadPool::builder().workers(WORKERS).dispatch(dispatch).name("mill").build()?)
+}
+
+/// Each task notes its worker.
+fn who_ran_what(dispatch: Dispatch, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let pool = pool(dispatch)?;
+    let task = || {
+        thread::sleep(Duration::from_millis(2));
+        thread::current().name().and_then(|name| name.strip_prefix("mill-")?.parse::<usize>().ok())
+    };
+    let handles: Result<Vec<_>, _> = (0..TASKS).map(|_| pool.apply_async(task)).collect();
+    let mut ran = vec![Vec::new(); WORKERS];
+    for (number, handle) in handles?.iter().enumerate() {
+        ran[handle.join()?.ok_or("a task ran outside of the pool")?].push(number + 1);
+    }
+    writeln!(out, "{dispatch:?}:")?;
+    for (worker, tasks) in ran.iter().enumerate() {
+        writeln!(out, "  worker {worker} ran {tasks:?}")?;
+    }
+    let turns = ran.iter().all(|tasks| tasks.len() == TASKS / WORKERS);
+    expect(dispatch != Dispatch::RoundRobin || turns, "in turn, each gets its share")
+}
+
+/// Idle workers sleep; a new task wakes one, and exactly one takes it.
+fn one_task_wakes_one(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let pool = pool(Dispatch::SharedQueue)?;
+    let start = Instant::now();
+    let all_sleep = || {
+        while pool.sleeping() < WORKERS && start.elapsed() < Duration::from_secs(60) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    for _ in 0..5 {
+        all_sleep();
+        pool.apply(|| ())?;
+    }
+    all_sleep();
+    writeln!(out, "Five tasks, each while all {WORKERS} workers slept: {} wake-ups.", pool.wake_ups())?;
+    expect(pool.wake_ups() == 5, "one task wakes one worker, the others stay asleep")
+}
+
+/// What it costs that a picked worker keeps its tasks: short ones wait behind a long one, though others are idle.
+fn behind_a_long_task(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    writeln!(out, "One task of 100 ms, then {TASKS} short ones; the last of them ended after")?;
+    for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random] {
+        let pool = pool(dispatch)?;
+        let (tell, hear) = mpsc::channel();
+        pool.spawn(|| thread::sleep(Duration::from_millis(100)))?;
+        let start = Instant::now();
+        for _ in 0..TASKS {
+            let tell = tell.clone();
+            pool.spawn(move || {
+                let _ = tell.send(start.elapsed());
+            })?;
+        }
+        drop(tell);
+        let last = hear.iter().max().unwrap_or_default();
+        writeln!(out, "  {:>6.1} ms with {dispatch:?}", last.as_secs_f64() * 1e3)?;
+    }
+    Ok(())
+}
+
+fn expect(kept: bool, promise: &str) -> Result<(), Box<dyn Error>> {
+    if kept { Ok(()) } else { Err(format!("a promise was broken: {promise}").into()) }
+}
