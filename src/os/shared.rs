@@ -211,7 +211,7 @@ pub(crate) fn kill_self() {
     // SAFETY: ends this process and no other.
     let _ = unsafe { libc::kill(me, libc::SIGKILL) };
     loop {
-        core::hint::spin_loop();
+        crate::primitive::spin_loop();
     }
 }
 
