@@ -35,7 +35,7 @@ pub mod process;
 
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]
-pub use block::reserve::HugePages;
+pub use block::settings::HugePages;
 #[cfg(not(millpond_loom))]
 pub use heap::{ClassStats, Heap, HeapConfig, HeapStats};
 #[cfg(not(millpond_loom))]

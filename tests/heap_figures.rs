@@ -157,18 +157,20 @@ fn what_is_free_beyond_the_surplus_goes_back_at_once() {
     alone(|| {
         drop(take(1));
         let start = settled();
-        // No ticks: what goes, goes by the free that crosses the bound.
-        HeapConfig::new().tick(Duration::ZERO).apply();
-        for size in [64, 3_000, 1 << 20] {
-            let pieces: Vec<_> = (0..(64 << 20) / size).map(|_| take(size)).collect();
-            drop(pieces);
-            let stats = Heap::stats();
-            // The surplus of 8 MiB, what the depots store, and a little for caches and frames.
-            let bound = start.committed + (8 << 20) + 2 * stats.stored_bytes + (3 << 20);
-            assert!(stats.committed <= bound, "size {size}, {} at the start: {stats}", start.committed);
-            assert!(stats.returned > start.returned);
+        // No ticks: what goes, goes by the free that crosses the bound. The default, and half of it.
+        for surplus in [16 << 20, 8 << 20] {
+            HeapConfig::new().tick(Duration::ZERO).surplus(surplus).apply();
+            for size in [64, 3_000, 1 << 20] {
+                let pieces: Vec<_> = (0..(64 << 20) / size).map(|_| take(size)).collect();
+                drop(pieces);
+                let stats = Heap::stats();
+                // The surplus, what the depots store, and a little for caches and frames.
+                let bound = start.committed + surplus + 2 * stats.stored_bytes + (3 << 20);
+                assert!(stats.committed <= bound, "size {size}, {} at the start: {stats}", start.committed);
+                assert!(stats.returned > start.returned);
+            }
         }
-        HeapConfig::new().tick(Duration::from_millis(100)).apply();
+        HeapConfig::new().tick(Duration::from_millis(100)).surplus(16 << 20).apply();
         settled();
     });
 }

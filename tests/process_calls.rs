@@ -21,6 +21,7 @@ fn add(a: u32, b: u32) -> u32 {
 
 fn nothing() {}
 
+#[expect(clippy::too_many_arguments, reason = "as many as can be")]
 fn twelve(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8) -> Vec<u8> {
     vec![a, b, c, d, e, f, g, h, i, j, k, l]
 }

@@ -93,7 +93,22 @@ fn doubled(mut slice: SharedSlice<u64>) -> SharedSlice<u64> {
     slice
 }
 
+/// Writes lines letter by letter, each line under the lock.
+fn write_in_turn(lock: Lock<u64>, path: String, writer: u32) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    for line in 0..5 {
+        let mut lines = lock.lock().unwrap();
+        for letter in format!("writer {writer} line {line}\n").into_bytes() {
+            file.write_all(&[letter]).unwrap();
+            std::thread::yield_now();
+        }
+        *lines += 1;
+    }
+}
+
 millpond::tasks![
+    write_in_turn,
     produce,
     consume,
     produce_for_ever,
@@ -203,6 +218,24 @@ fn handles_come_back_as_results_from_every_depth() {
     }
     let slice = SharedSlice::from_slice(&[1_u64, 2, 3]).unwrap();
     assert_eq!(*Process::spawn(doubled, (slice,)).unwrap().join().unwrap(), [2, 4, 6]);
+}
+
+#[test]
+fn ten_processes_that_print_under_one_lock_never_interleave() {
+    let path = std::env::temp_dir().join(format!("millpond-turns-{}", std::process::id()));
+    std::fs::write(&path, "").unwrap();
+    let lock = Lock::new(0_u64).unwrap();
+    let name = path.to_str().unwrap().to_owned();
+    let writers: Vec<_> =
+        (0..10).map(|n| Process::spawn(write_in_turn, (lock.clone(), name.clone(), n)).unwrap()).collect();
+    writers.iter().for_each(|writer| writer.join().unwrap());
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    let expected: Vec<_> = (0..10).flat_map(|n| (0..5).map(move |line| format!("writer {n} line {line}"))).collect();
+    assert_eq!(lines, expected);
+    assert_eq!(*lock.lock().unwrap(), 50);
 }
 
 /// Values whose `put` returned are got once, whoever is killed when: at most one undetermined for each consumer killed.

@@ -10,9 +10,15 @@ pub(crate) mod layout;
 pub(crate) mod bitmap;
 #[cfg(not(millpond_loom))]
 mod descriptor;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "free memory goes back to the system")]
+mod giving_back;
 #[cfg(all(debug_assertions, not(millpond_loom)))]
 #[expect(unsafe_code, reason = "reads a region's header, found by masking a pointer")]
 pub(crate) mod guard;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "mappings are made, moved and ended")]
+mod mappings;
 #[cfg(not(millpond_loom))]
 pub(crate) mod quanta;
 #[cfg(not(millpond_loom))]
@@ -27,6 +33,8 @@ pub(crate) mod run;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "runs are linked through raw pointers into their regions' headers")]
 mod run_list;
+#[cfg(not(millpond_loom))]
+pub(crate) mod settings;
 
 pub use error::MemoryError;
 pub(crate) use layout::BlockLayout;

@@ -5,7 +5,8 @@
 //! - Q1: a quantum is dirty only while it is free; a dirty one may hold old bytes, any other free one reads as zero.
 //! - Q2: aged implies dirty.
 //! - Q3: `dirty_count` is the number of dirty bits, `used_count` that of used bits below `end`.
-//! - Q4: below `hints[k]` no 2^k quanta in a row are free; below `slot_hint` no whole slot is.
+//! - Q4: `longest[w]` is the length of the longest stretch of free quanta that starts in word `w` of `used`; no stretch
+//!   is longer than `most`.
 
 use super::{HUGE_PAGE, QUANTUM, REGION, SLOT, bitmap};
 
@@ -16,7 +17,6 @@ const WORDS: usize = QUANTA / 64;
 pub(crate) const PER_SLOT: usize = SLOT / QUANTUM;
 /// Quanta in a huge page.
 const PER_HUGE: usize = HUGE_PAGE / QUANTUM;
-const HINTS: usize = QUANTA.ilog2() as usize + 1;
 
 /// Which free memory to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub(crate) struct Quanta {
     used: [u64; WORDS],
     dirty: [u64; WORDS],
     aged: [u64; WORDS],
-    hints: [u32; HINTS],
-    slot_hint: u32,
+    longest: [u16; WORDS],
+    most: u32,
     end: u32,
     used_count: u32,
     dirty_count: u32,
-    /// Quanta from here on lie on huge pages; 0 if none do.
+    /// One more than the first quantum from which on all lie on huge pages; 0 if none do.
     huge_from: u32,
     /// The end of the highest extent ever taken: beyond it nothing was touched.
     top: u32,
@@ -70,8 +70,8 @@ impl Quanta {
             used: [0; WORDS],
             dirty: [0; WORDS],
             aged: [0; WORDS],
-            hints: [0; HINTS],
-            slot_hint: 0,
+            longest: [0; WORDS],
+            most: 0,
             end: 0,
             used_count: 0,
             dirty_count: 0,
@@ -89,6 +89,8 @@ impl Quanta {
         self.used_count = header as u32;
         bitmap::set(&mut self.used, 0, header);
         bitmap::set(&mut self.used, end, QUANTA);
+        self.most = self.end;
+        self.survey(0, WORDS - 1);
     }
 
     pub(crate) fn end(&self) -> usize {
@@ -109,31 +111,77 @@ impl Quanta {
 
     /// Where huge pages begin, if any do.
     pub(crate) fn huge_from(&self) -> Option<usize> {
-        (self.huge_from != 0).then_some(self.huge_from as usize)
+        (self.huge_from as usize).checked_sub(1)
     }
 
     pub(crate) fn set_huge_from(&mut self, start: usize) {
-        self.huge_from = start as u32;
+        self.huge_from = start as u32 + 1;
     }
 
     /// Takes the lowest `len` free quanta in a row that start at a multiple of `align` (a power of two). Whether the
     /// memory reads as zero comes with it.
     pub(crate) fn take(&mut self, len: usize, align: usize) -> Option<(Extent, bool)> {
-        let slots = align == PER_SLOT && len.is_multiple_of(PER_SLOT);
-        let bucket = len.ilog2() as usize;
-        let from = if slots { self.slot_hint.max(self.hints[bucket]) } else { self.hints[bucket] } as usize;
-        let found = bitmap::find_clear(&self.used, from, self.end as usize, len, align);
-        let learnt = found.unwrap_or(self.end as usize) as u32;
-        // Q4: nothing below the place found has as many in a row as were looked for, let alone the next power of two.
-        if align == 1 {
-            let whole = len.next_power_of_two().ilog2() as usize;
-            self.hints[whole] = self.hints[whole].max(learnt);
+        if len > self.most as usize {
+            return None;
         }
-        if slots && len == PER_SLOT {
-            self.slot_hint = learnt;
-        }
-        let extent = Extent { start: found?, len };
+        let Some(start) = self.find(len, align) else {
+            if align == 1 {
+                self.most = len as u32 - 1;
+            }
+            return None;
+        };
+        let extent = Extent { start, len };
         Some((extent, self.occupy(extent)))
+    }
+
+    /// The lowest place for `len` quanta at a multiple of `align`.
+    fn find(&self, len: usize, align: usize) -> Option<usize> {
+        let mut from = 0;
+        loop {
+            let word = first_at_least(&self.longest, from, len as u16)?;
+            // Q4: a stretch that starts in this word is long enough, if its alignment allows.
+            let low = word * 64;
+            let high = (low + 64 + usize::from(self.longest[word])).min(self.end as usize);
+            let found = bitmap::find_clear(&self.used, low, high, len, align);
+            if found.is_some() {
+                return found;
+            }
+            from = word + 1;
+        }
+    }
+
+    /// Where the stretch of free quanta that `at` lies behind, or in, starts.
+    fn stretch_start(&self, at: usize) -> usize {
+        bitmap::last_set(&self.used, 0, at).map_or(0, |taken| taken + 1)
+    }
+
+    /// Where the stretch of free quanta that goes on at `at` ends.
+    fn stretch_end(&self, at: usize) -> usize {
+        // Beyond the top nothing was ever taken.
+        bitmap::first_set(&self.used, at, self.top as usize).unwrap_or_else(|| at.max(self.end as usize))
+    }
+
+    /// Q4 for the words from `first` to `last`.
+    fn survey(&mut self, first: usize, last: usize) {
+        for word in first..=last.min(WORDS - 1) {
+            let mut free = !self.used[word];
+            if word > 0 && self.used[word - 1] >> 63 == 0 {
+                // A stretch that started before goes on: adding to its lowest bit carries through all of it.
+                free &= free.wrapping_add(1);
+            }
+            let mut longest = 0;
+            while free != 0 {
+                let start = free.trailing_zeros() as usize;
+                let len = (free >> start).trailing_ones() as usize;
+                if start + len == 64 {
+                    longest = longest.max(self.stretch_end((word + 1) * 64) - word * 64 - start);
+                    break;
+                }
+                longest = longest.max(len);
+                free &= free.wrapping_add(1 << start);
+            }
+            self.longest[word] = longest as u16;
+        }
     }
 
     /// Takes the quanta right behind `end_of`, if they are free; whether they read as zero.
@@ -154,6 +202,7 @@ impl Quanta {
         }
         self.used_count += extent.len as u32;
         self.top = self.top.max(extent.end() as u32);
+        self.survey(self.stretch_start(extent.start) / 64, extent.end() / 64);
         dirty == 0
     }
 
@@ -175,12 +224,9 @@ impl Quanta {
             bitmap::set(&mut self.dirty, extent.start, extent.end());
             self.dirty_count += extent.len as u32;
         }
-        // Q4: the free quanta in a row that this one now belongs to start here.
-        let start = bitmap::last_set(&self.used, 0, extent.start).map_or(0, |taken| taken + 1) as u32;
-        for hint in &mut self.hints {
-            *hint = start.min(*hint);
-        }
-        self.slot_hint = start.min(self.slot_hint);
+        let start = self.stretch_start(extent.start);
+        self.survey(start / 64, extent.end() / 64);
+        self.most = self.most.max((self.stretch_end(extent.end()) - start) as u32);
     }
 
     /// The next free range from `from` on that `which` allows to be given back, in multiples of `page` quanta. It is
@@ -207,7 +253,7 @@ impl Quanta {
         if count == 0 {
             return None;
         }
-        let on_huge_page = self.huge_from != 0 && low >= self.huge_from as usize;
+        let on_huge_page = self.huge_from().is_some_and(|from| low >= from);
         let used = bitmap::count(&self.used, low, end);
         if end - low == PER_HUGE && used == 0 {
             // Wholly free. Young dirt in it means that it's in use now and then.
@@ -241,6 +287,21 @@ impl Quanta {
     }
 }
 
+/// The first word from `from` on whose figure is at least `least`: sixteen at a time, which the compiler makes one
+/// comparison of.
+fn first_at_least(figures: &[u16; WORDS], from: usize, least: u16) -> Option<usize> {
+    const LANES: usize = 16;
+    let aligned = from.next_multiple_of(LANES).min(WORDS);
+    let head = figures[from..aligned].iter().position(|figure| *figure >= least);
+    if let Some(place) = head {
+        return Some(from + place);
+    }
+    let (chunks, _) = figures[aligned..].as_chunks::<LANES>();
+    let chunk = chunks.iter().position(|chunk| chunk.iter().fold(false, |any, figure| any | (*figure >= least)))?;
+    let place = chunks[chunk].iter().position(|figure| *figure >= least)?;
+    Some(aligned + chunk * LANES + place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,12 +314,14 @@ mod tests {
         }
         assert_eq!(quanta.dirty_count(), bitmap::count(&quanta.dirty, 0, QUANTA), "Q3");
         assert_eq!(quanta.used_count(), bitmap::count(&quanta.used, 0, quanta.end()), "Q3");
-        for (bucket, hint) in quanta.hints.iter().enumerate() {
-            let found = bitmap::find_clear(&quanta.used, 0, quanta.end(), 1 << bucket, 1);
-            assert!(found.is_none_or(|place| place >= *hint as usize), "Q4: {found:?} below hint {hint} of 2^{bucket}");
+        let mut longest = [0; WORDS];
+        let mut at = 0;
+        while let Some(start) = bitmap::first_clear(&quanta.used, at, QUANTA) {
+            at = bitmap::first_set(&quanta.used, start, QUANTA).unwrap_or(QUANTA);
+            longest[start / 64] = longest[start / 64].max(at - start);
         }
-        let slot = bitmap::find_clear(&quanta.used, 0, quanta.end(), PER_SLOT, PER_SLOT);
-        assert!(slot.is_none_or(|place| place >= quanta.slot_hint as usize), "Q4: slot {slot:?}");
+        assert!(longest.iter().zip(&quanta.longest).all(|(must, is)| *must == usize::from(*is)), "Q4: longest");
+        assert!(longest.iter().all(|longest| *longest <= quanta.most as usize), "Q4: most");
     }
 
     #[derive(Debug, Clone)]

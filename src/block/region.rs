@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use super::descriptor::Run;
 use super::quanta::{PER_SLOT, Quanta};
 use super::{QUANTUM, REGION, SLOT, SMALLEST_BLOCK};
-use crate::os;
+use crate::os::{self, Huge};
 
 const SLOTS: usize = REGION / SLOT;
 /// Words of free bits for each slot, enough for the smallest blocks.
@@ -37,8 +37,9 @@ pub(crate) const HEADER_BYTES: usize = HEADER_QUANTA * QUANTUM;
 pub(crate) struct RegionRef(NonNull<Header>);
 
 impl RegionRef {
-    /// Maps a region, whole if the system allows, else as much of it as it does; `need` quanta at least.
-    pub(crate) fn map(need: usize) -> Option<Self> {
+    /// Maps a region, whole if the system allows, else as much of it as it does; `need` quanta at least. The system is
+    /// told about huge pages before the first of its pages is touched.
+    pub(crate) fn map(need: usize, huge: Option<Huge>) -> Option<Self> {
         let mut len = REGION;
         let least = ((HEADER_QUANTA + need) * QUANTUM).next_multiple_of(SLOT);
         let base = loop {
@@ -49,6 +50,9 @@ impl RegionRef {
                 None => return None,
             }
         };
+        if let Some(huge) = huge {
+            os::advise_huge(base, len, huge);
+        }
         let mut region = Self(base.cast());
         // SAFETY: just mapped, zeroed, seen by nobody else.
         let quanta = unsafe { region.quanta() };

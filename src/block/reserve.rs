@@ -3,104 +3,52 @@
 //! One lock guards the bookkeeping of all regions; no system call that takes long is made under it. A thread that
 //! holds a depot's lock may take this one, never the other way round.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::time::Duration;
 
 use super::quanta::{Extent, Victims};
 use super::region::{HEADER_BYTES, RegionRef};
+use super::settings::{Figures, HugePages, Settings, Tenant};
 use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
 use crate::os::{self, Huge, Lock, LockGuard, Once, Ticker};
-use crate::primitive::{AtomicUsize, Ordering};
+use crate::primitive::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The process's reserve: everything in Millpond gets its memory here.
 pub(crate) static RESERVE: Reserve = Reserve::new();
 
-/// What to do about the system's huge pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum HugePages {
-    /// Tell the system never to use them for Millpond's memory.
-    Off,
-    /// Tell the system nothing: its own setting decides.
-    Neutral,
-    /// Small heaps on small pages; a heap of more than a few MiB grows by whole huge pages (the default).
-    #[default]
-    Growing,
-}
-
-/// What can be set of the reserve.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
-    pub(crate) huge: HugePages,
-    /// Used bytes from which on new memory lies on huge pages.
-    pub(crate) huge_after: usize,
-    /// Bytes that may be in use at once, mappings of their own included.
-    pub(crate) limit: usize,
-    /// Free bytes that may wait for the tick at least.
-    pub(crate) surplus: usize,
-    /// What stays free for one tick goes back at the next; zero stops it.
-    pub(crate) tick: Duration,
-}
-
-/// Figures of the reserve, in bytes where not said otherwise.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Figures {
-    /// Address space.
-    pub(crate) reserved: usize,
-    /// In use or free but not given back.
-    pub(crate) committed: usize,
-    pub(crate) used: usize,
-    /// Free, in pieces, and not given back.
-    pub(crate) waiting: usize,
-    /// Free, in runs among blocks in use, and not given back.
-    pub(crate) scattered: usize,
-    pub(crate) direct: usize,
-    pub(crate) peak: usize,
-    /// Given back to the system, ever.
-    pub(crate) returned: u64,
-    pub(crate) regions: usize,
-    /// Calls that gave memory back, ever.
-    pub(crate) purges: u64,
-    pub(crate) refusals: u64,
-}
-
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// Oldest first: allocation fills old regions before new ones, so that new ones can empty.
-    regions: Option<RegionRef>,
-    figures: Figures,
-    dirty: usize,
+    pub(super) regions: Option<RegionRef>,
+    pub(super) figures: Figures,
+    pub(super) dirty: usize,
     /// The most bytes in use since the heap last shrank to a quarter of it.
-    high: usize,
+    pub(super) high: usize,
     /// After a search that found too little: no other before this many bytes are dirty.
-    patience: usize,
-    settings: Settings,
+    pub(super) patience: usize,
+    pub(super) settings: Settings,
 }
 
 // SAFETY: the regions are reachable from here alone; whoever has the state may use them from any thread.
 unsafe impl Send for State {}
 
-/// Free bytes that a shrinking heap keeps for its next needs.
-const SHRUNK: usize = 4 * 1024 * 1024;
-
-/// Somebody who has free memory that could come back to the reserve.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tenant {
-    /// Gives back all that is free.
-    pub(crate) purge: fn(),
-    /// Gives back what lay idle since the last tick.
-    pub(crate) trim: fn(),
-}
+/// The tick in milliseconds, if it isn't set.
+const TICK_MILLIS: u64 = 100;
 
 /// Regions and mappings. Tests make their own.
 #[derive(Debug)]
 pub(crate) struct Reserve {
-    state: Lock<State>,
-    ticker: Ticker,
-    tenants: Lock<[Option<Tenant>; 2]>,
-    scattered: AtomicUsize,
+    pub(super) state: Lock<State>,
+    pub(super) ticker: Ticker,
+    pub(super) tenants: [AtomicPtr<Tenant>; 2],
+    pub(super) scattered: AtomicUsize,
     /// Bytes of runs in use whose pages were given back.
-    absent: AtomicUsize,
+    pub(super) absent: AtomicUsize,
+    /// Times that the heap shrank to a quarter, and how many of them the ticks have seen.
+    pub(super) shrinks: AtomicUsize,
+    pub(super) shrinks_seen: AtomicUsize,
+    /// The settings' tick in milliseconds, for those who ask often. Relaxed: nothing else hangs on it.
+    pub(super) period: AtomicU64,
 }
 
 impl Reserve {
@@ -109,8 +57,8 @@ impl Reserve {
             huge: HugePages::Growing,
             huge_after: 2 * 1024 * 1024,
             limit: isize::MAX as usize,
-            surplus: 12 * 1024 * 1024,
-            tick: Duration::from_millis(100),
+            surplus: 16 * 1024 * 1024,
+            tick: Duration::from_millis(TICK_MILLIS),
         };
         let figures = Figures {
             reserved: 0,
@@ -128,14 +76,17 @@ impl Reserve {
         Self {
             state: Lock::new(State { regions: None, figures, dirty: 0, high: 0, patience: 0, settings }),
             ticker: Ticker::new(),
-            tenants: Lock::new([None; 2]),
+            tenants: [const { AtomicPtr::new(ptr::null_mut()) }; 2],
             scattered: AtomicUsize::new(0),
             absent: AtomicUsize::new(0),
+            shrinks: AtomicUsize::new(0),
+            shrinks_seen: AtomicUsize::new(0),
+            period: AtomicU64::new(TICK_MILLIS),
         }
     }
 
     /// The lock, if `more` bytes may be had. Free memory goes back first where it stands in the limit's way.
-    fn admit(&self, more: usize) -> Option<LockGuard<'_, State>> {
+    pub(super) fn admit(&self, more: usize) -> Option<LockGuard<'_, State>> {
         let mut state = self.state.lock();
         let in_use = state.figures.used + state.figures.direct;
         let headers = state.figures.regions * HEADER_BYTES;
@@ -182,6 +133,7 @@ impl Reserve {
         if in_use <= state.high / 4 && state.high > state.settings.surplus {
             state.high = in_use;
             drop(state);
+            self.shrinks.fetch_add(1, Ordering::Relaxed);
             self.shrink();
         } else if state.dirty > bound.max(state.patience) {
             self.give_back(state, Victims::Whole, bound / 2);
@@ -221,155 +173,6 @@ impl Reserve {
         Some(zeroed)
     }
 
-    /// A mapping of its own for what is too large or too aligned for a region. Reads as zero.
-    pub(crate) fn map(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
-        let len = round_to_pages(bytes)?;
-        let huge = {
-            let mut state = self.admit(len)?;
-            // Counted before it is mapped, so that two threads cannot pass a limit together.
-            state.map_counted(len);
-            state.settings.huge
-        };
-        let got = os::map(len, align.max(os::page_size()));
-        match got {
-            Some(at) if huge == HugePages::Growing && len >= 2 * HUGE_PAGE => os::advise_huge(at, len, Huge::Whole),
-            Some(at) if huge == HugePages::Off => os::advise_huge(at, len, Huge::Never),
-            Some(_) => {}
-            None => self.state.lock().map_failed(len),
-        }
-        if got.is_some() {
-            self.state.lock().note_peak();
-        }
-        got
-    }
-
-    /// Ends a mapping made by [`map`](Self::map).
-    ///
-    /// # Safety
-    /// `at` and `bytes` are of a live mapping from `map` or `remap`, which nobody uses any more.
-    pub(crate) unsafe fn unmap(&self, at: NonNull<u8>, bytes: usize) {
-        let Some(len) = round_to_pages(bytes) else { return };
-        // SAFETY: the caller's duty.
-        unsafe { os::unmap(at, len) };
-        let mut state = self.state.lock();
-        state.figures.direct = state.figures.direct.saturating_sub(len);
-        state.figures.reserved = state.figures.reserved.saturating_sub(len);
-        state.figures.returned += len as u64;
-    }
-
-    /// Changes the length of a mapping, moving pages instead of copying bytes.
-    ///
-    /// # Safety
-    /// As for [`unmap`](Self::unmap); on success the old address is nobody's.
-    pub(crate) unsafe fn remap(&self, at: NonNull<u8>, old: usize, new: usize) -> Option<NonNull<u8>> {
-        let (old, new) = (round_to_pages(old)?, round_to_pages(new)?);
-        if old == new {
-            return Some(at);
-        }
-        {
-            let mut state = self.admit(new.saturating_sub(old))?;
-            state.map_counted(new.saturating_sub(old));
-        }
-        // SAFETY: the caller's duty.
-        let got = unsafe { os::remap(at, old, new) };
-        let mut state = self.state.lock();
-        match got {
-            None => state.map_failed(new.saturating_sub(old)),
-            Some(_) => {
-                state.note_peak();
-                let shrunk = old.saturating_sub(new);
-                state.figures.direct -= shrunk;
-                state.figures.reserved -= shrunk;
-                state.figures.returned += shrunk as u64;
-            }
-        }
-        got
-    }
-
-    /// Gives all free memory back to the system, the tenants' too; returns the bytes.
-    pub(crate) fn purge(&self) -> usize {
-        self.tenants().for_each(|tenant| (tenant.purge)());
-        self.give_back(self.state.lock(), Victims::All, 0)
-    }
-
-    /// Called now and then by whoever is on a slow path, with the time: once in each period, what has been idle for one
-    /// goes back, the tenants' first.
-    pub(crate) fn tick(&self, now: u64) {
-        let period = self.settings().tick;
-        if !self.ticker.passed(now, period) {
-            return;
-        }
-        self.tenants().for_each(|tenant| (tenant.trim)());
-        let mut state = self.state.lock();
-        state.patience = 0;
-        if state.dirty > 0 {
-            self.give_back(state, Victims::Aged, 0);
-            self.state.lock().age();
-        }
-    }
-
-    /// Gives victims back until no more than `target` bytes are dirty. The lock is open while the system works: a
-    /// victim is marked as used meanwhile, which also keeps its region mapped.
-    fn give_back<'a>(&'a self, mut state: LockGuard<'a, State>, which: Victims, target: usize) -> usize {
-        let page = os::page_size().div_ceil(QUANTUM);
-        let mut returned = 0;
-        let mut at = state.regions;
-        while let Some(mut region) = at {
-            let mut from = 0;
-            while state.dirty > target {
-                // SAFETY: the lock is held, and the region is on the list: it was when the lock was last taken.
-                let quanta = unsafe { region.quanta() };
-                let before = quanta.dirty_count();
-                let Some(victim) = quanta.take_victim(from, page, which) else { break };
-                state.dirty -= (before - quanta.dirty_count()) * QUANTUM;
-                from = victim.start + victim.len;
-                let bytes = victim.len * QUANTUM;
-                drop(state);
-                // SAFETY: the victim was free and is marked as used, so nobody else has it.
-                let granted = unsafe { os::purge(region.quantum(victim.start), bytes) };
-                state = self.state.lock();
-                // SAFETY: the lock is held, and the region is still mapped: a part of it was in use.
-                let quanta = unsafe { region.quanta() };
-                if granted {
-                    quanta.give_clean(victim);
-                    returned += bytes;
-                } else {
-                    quanta.give(victim);
-                    state.dirty += bytes;
-                    break;
-                }
-            }
-            // SAFETY: the lock is held and was held since the region was last used.
-            at = unsafe { region.next() };
-        }
-        // What is left lies on huge pages in use: don't look again for every free.
-        if which != Victims::Whole {
-            state.patience = if state.dirty > target { state.dirty + HUGE_PAGE } else { 0 };
-        }
-        if returned > 0 {
-            state.figures.purges += 1;
-            state.figures.returned += returned as u64;
-        }
-        let mut unused = state.take_unused();
-        drop(state);
-        while let Some(region) = unused {
-            // SAFETY: off the reserve's list, so it's ours alone.
-            unused = unsafe { region.next() };
-            // SAFETY: nothing in it is used.
-            unsafe { region.unmap() };
-        }
-        returned
-    }
-
-    /// The heap is shrinking: what is free goes back down to half of what is in use.
-    pub(crate) fn shrink(&self) {
-        let state = self.state.lock();
-        let target = SHRUNK.max((state.figures.used + state.figures.direct) / 2);
-        if state.dirty > target {
-            self.give_back(state, Victims::Surplus, target);
-        }
-    }
-
     /// Counts bytes of free blocks that lie scattered in runs: `now` where there were `before`. All there are.
     pub(crate) fn note_scattered(&self, before: usize, now: usize) -> usize {
         // Relaxed: a figure that only says when it is time to look.
@@ -383,16 +186,24 @@ impl Reserve {
     }
 
     /// Adds one who is to be asked for free memory.
-    pub(crate) fn add_tenant(&self, tenant: Tenant) {
-        let mut tenants = self.tenants.lock();
-        if let Some(free) = tenants.iter_mut().find(|place| place.is_none()) {
-            *free = Some(tenant);
+    pub(crate) fn add_tenant(&self, tenant: &'static Tenant) {
+        let tenant = ptr::from_ref(tenant).cast_mut();
+        for place in &self.tenants {
+            // Release: pairs with the Acquire in `tenants`, though a constant has nothing to be seen late.
+            let put = place.compare_exchange(ptr::null_mut(), tenant, Ordering::Release, Ordering::Relaxed);
+            if put.is_ok() {
+                return;
+            }
         }
+        debug_assert!(false, "there is no room for so many tenants");
     }
 
-    fn tenants(&self) -> impl Iterator<Item = Tenant> {
-        let tenants = *self.tenants.lock();
-        tenants.into_iter().flatten()
+    /// Without a lock: a child of a fork may come here whatever its parent's threads were doing.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &'static Tenant> {
+        // Acquire: pairs with the Release in `add_tenant`.
+        let places = self.tenants.iter().map(|place| place.load(Ordering::Acquire));
+        // SAFETY: null, or a reference to a constant that `add_tenant` was given.
+        places.filter_map(|tenant| unsafe { tenant.as_ref() })
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -405,12 +216,22 @@ impl Reserve {
         figures
     }
 
+    /// Milliseconds between two ticks; zero: there are none.
+    pub(crate) fn period(&self) -> u64 {
+        self.period.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         self.state.lock().settings
     }
 
     pub(crate) fn configure(&self, settings: Settings) {
+        let tick = settings.tick;
+        // Less than a millisecond is one; only zero is never.
+        let least = u64::from(!tick.is_zero());
+        let period = u64::try_from(tick.as_millis()).unwrap_or(u64::MAX).max(least);
         self.state.lock().settings = Settings { limit: settings.limit.min(isize::MAX as usize), ..settings };
+        self.period.store(period, Ordering::Relaxed);
         self.ticker.restart();
     }
 }
@@ -459,21 +280,10 @@ impl State {
         self.note_peak();
     }
 
-    fn map_counted(&mut self, more: usize) {
-        self.figures.direct += more;
-        self.figures.reserved += more;
-    }
-
-    fn note_peak(&mut self) {
+    pub(super) fn note_peak(&mut self) {
         let in_use = self.figures.used + self.figures.direct;
         self.high = self.high.max(in_use);
         self.figures.peak = self.figures.peak.max(in_use);
-    }
-
-    fn map_failed(&mut self, len: usize) {
-        self.figures.direct -= len;
-        self.figures.reserved -= len;
-        self.figures.refusals += 1;
     }
 
     /// Once the heap has grown, the untouched rest of a region is to come in huge pages.
@@ -497,11 +307,16 @@ impl State {
     }
 
     fn add_region(&mut self, need: usize) -> Option<()> {
-        let mut added = RegionRef::map(need)?;
+        let huge = match self.settings.huge {
+            HugePages::Off => Some(Huge::Never),
+            HugePages::Growing if self.figures.used >= self.settings.huge_after => Some(Huge::Whole),
+            _ => None,
+        };
+        let mut added = RegionRef::map(need, huge)?;
         // SAFETY: just mapped, not on the list yet.
         let book = unsafe { added.quanta() };
-        if self.settings.huge == HugePages::Off {
-            os::advise_huge(added.quantum(0), book.end() * QUANTUM, Huge::Never);
+        if huge == Some(Huge::Whole) {
+            book.set_huge_from(0);
         }
         self.figures.reserved += book.end() * QUANTUM;
         self.figures.regions += 1;
@@ -519,46 +334,6 @@ impl State {
         }
         Some(())
     }
-
-    /// A tick has passed in every region.
-    fn age(&mut self) {
-        let mut at = self.regions;
-        while let Some(mut region) = at {
-            // SAFETY: as in `find`.
-            unsafe { region.quanta() }.age();
-            // SAFETY: as in `find`.
-            at = unsafe { region.next() };
-        }
-    }
-
-    /// The regions that are free and clean from end to end, as a list of their own; the first region stays.
-    fn take_unused(&mut self) -> Option<RegionRef> {
-        let mut unused = None;
-        let mut before = self.regions?;
-        // SAFETY: as in `find`, here and below.
-        while let Some(mut region) = unsafe { before.next() } {
-            // SAFETY: as above.
-            let book = unsafe { region.quanta() };
-            if book.used_count() * QUANTUM == HEADER_BYTES && book.dirty_count() == 0 {
-                self.figures.reserved -= book.end() * QUANTUM;
-                self.figures.regions -= 1;
-                // SAFETY: as above.
-                let next = unsafe { region.next() };
-                // SAFETY: as above.
-                unsafe { before.set_next(next) };
-                // SAFETY: as above.
-                unsafe { region.set_next(unused) };
-                unused = Some(region);
-            } else {
-                before = region;
-            }
-        }
-        unused
-    }
-}
-
-fn round_to_pages(bytes: usize) -> Option<usize> {
-    bytes.checked_next_multiple_of(os::page_size())
 }
 
 #[cfg(test)]
@@ -678,7 +453,7 @@ mod tests {
         assert_eq!(runs.take(10, |block| blocks.push(block)), 10);
         let mut empties = runs.empties();
         // SAFETY: taken above, each once.
-        blocks.into_iter().for_each(|block| unsafe { runs.give(block, &mut empties) });
+        unsafe { runs.give(blocks.into_iter(), &mut empties) };
         assert_eq!(runs.free_blocks(), runs.blocks());
     }
 }

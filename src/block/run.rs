@@ -245,19 +245,44 @@ impl Runs {
         }
     }
 
-    /// Takes a block back. If that emptied a run which isn't needed, the run goes to `empties`.
+    /// Takes blocks back. Runs which that emptied, and which aren't needed, go to `empties`. Blocks of one run that come
+    /// one after the other, as they do when a program frees in the order in which it took, cost a bit each.
     ///
     /// # Safety
-    /// The block came out of [`take`](Self::take) of this value, is given once, and nobody uses it.
-    pub(crate) unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut EmptyRuns) {
-        let region = RegionRef::of(block);
-        let slot = region.run(region.slot_at(block)).get().first_slot as usize;
-        let run = region.run(slot);
-        let index = self.layout.index_of(block.addr().get() - run.base().addr().get()) as usize;
-        let word = run.word(index / 64);
-        debug_assert_eq!(run.get().owner, self.owner, "a block of another pool");
-        debug_assert_eq!(*word >> (index % 64) & 1, 0, "a block given back twice");
-        *word |= 1 << (index % 64);
+    /// The blocks came out of [`take`](Self::take) of this value, each is given once, and nobody uses them.
+    pub(crate) unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut EmptyRuns) {
+        let mut last: Option<(usize, NonNull<Run>)> = None;
+        let mut count = 0;
+        for block in blocks {
+            let slot = block.addr().get() / SLOT;
+            let run = match last {
+                Some((there, run)) if there == slot => run,
+                _ => {
+                    if let Some((_, run)) = last {
+                        self.gave(run, count, empties);
+                    }
+                    count = 0;
+                    let region = RegionRef::of(block);
+                    let first = region.run(region.slot_at(block)).get().first_slot as usize;
+                    let run = region.run(first);
+                    debug_assert_eq!(run.get().owner, self.owner, "a block of another pool");
+                    last = Some((slot, run));
+                    run
+                }
+            };
+            let index = self.layout.index_of(block.addr().get() - run.base().addr().get()) as usize;
+            let word = run.word(index / 64);
+            debug_assert_eq!(*word >> (index % 64) & 1, 0, "a block given back twice");
+            *word |= 1 << (index % 64);
+            count += 1;
+        }
+        if let Some((_, run)) = last {
+            self.gave(run, count, empties);
+        }
+    }
+
+    /// Blocks of the run came back, and their bits were set.
+    fn gave(&mut self, run: NonNull<Run>, count: u32, empties: &mut EmptyRuns) {
         match run.get().place {
             Place::Open | Place::InSweep => {}
             Place::Swept => self.reopen(run),
@@ -267,8 +292,8 @@ impl Runs {
                 run.get().place = Place::Open;
             }
         }
-        run.get().free += 1;
-        self.free += 1;
+        run.get().free += count;
+        self.free += count as usize;
         self.detach_if_needless(run, empties);
     }
 
@@ -296,9 +321,15 @@ impl Runs {
         while let Some(run) = self.swept.head {
             self.reopen(run);
         }
+        self.take_open_empties(usize::MAX, empties);
+    }
+
+    /// The empty ones among the first `most` open runs, beyond what is kept.
+    pub(crate) fn take_open_empties(&mut self, most: usize, empties: &mut EmptyRuns) {
         let per_run = self.layout.per_run();
         let mut at = self.open.head;
-        while let Some(run) = at {
+        for _ in 0..most {
+            let Some(run) = at else { break };
             at = run.get().next;
             if run.get().free == per_run && self.blocks - per_run as usize >= self.keep {
                 self.detach(run, empties);
@@ -524,7 +555,7 @@ mod tests {
                             let bytes = unsafe { core::slice::from_raw_parts(block.as_ptr(), size) };
                             prop_assert!(bytes.iter().all(|byte| *byte == stamp), "its bytes changed");
                             // SAFETY: taken above, given once.
-                            unsafe { runs.give(block, &mut empties) };
+                            unsafe { runs.give(core::iter::once(block), &mut empties) };
                         }
                     }
                     8 => {
@@ -534,7 +565,7 @@ mod tests {
                         // A block that comes back meanwhile.
                         if let Some((_, (block, _))) = live.pop_first() {
                             // SAFETY: taken above, given once.
-                            unsafe { runs.give(block, &mut empties) };
+                            unsafe { runs.give(core::iter::once(block), &mut empties) };
                         }
                         runs.end_sweep(sweep, &mut empties);
                     }

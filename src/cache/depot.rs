@@ -9,6 +9,7 @@
 //! - D2: `out` is the number of those blocks; it never exceeds `limit`.
 //! - D3: full magazines hold at most `bound` bytes, plus one magazine.
 
+use core::iter::once;
 use core::ptr::NonNull;
 
 use super::magazine::{CAPACITY, Magazine, MagazineList, stock};
@@ -20,6 +21,8 @@ const SPARES: usize = 4;
 const BOUND: core::ops::Range<usize> = 256 * 1024..2 * 1024 * 1024;
 /// Bytes of full magazines that a depot may hold even if nothing is in use: a run's worth.
 const LEAST: usize = 64 * 1024;
+/// To what that may grow where drained blocks are soon asked for again.
+const MOST: usize = 1024 * 1024;
 
 /// Where blocks come from.
 pub(crate) trait Source {
@@ -29,11 +32,11 @@ pub(crate) trait Source {
     fn empties(&self) -> Self::Empties;
     /// Hands up to `want` free blocks to `each`; returns how many.
     fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize;
-    /// Takes a block back.
+    /// Takes blocks back.
     ///
     /// # Safety
-    /// It came out of `take` of this source, is given once, and nobody uses it.
-    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties);
+    /// They came out of `take` of this source, each is given once, and nobody uses them.
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties);
     /// Bytes from one block to the next.
     fn block_size(&self) -> usize;
     /// Bytes of all blocks, free or not.
@@ -42,6 +45,8 @@ pub(crate) trait Source {
     fn wants_sweep(&mut self, _in_use: usize) -> bool {
         false
     }
+    /// Lets go of what it keeps empty, ready for the next that is taken.
+    fn release(&mut self, _empties: &mut Self::Empties) {}
     /// Gives the system the pages between the blocks in use.
     fn sweep(_depot: &Depot<Self>)
     where
@@ -64,9 +69,9 @@ impl Source for crate::block::Runs {
     }
 
     #[inline]
-    unsafe fn give(&mut self, block: NonNull<u8>, empties: &mut Self::Empties) {
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties) {
         // SAFETY: the caller's duty is the same.
-        unsafe { crate::block::Runs::give(self, block, empties) }
+        unsafe { crate::block::Runs::give(self, blocks, empties) }
     }
 
     fn block_size(&self) -> usize {
@@ -81,12 +86,20 @@ impl Source for crate::block::Runs {
         crate::block::Runs::wants_sweep(self, in_use)
     }
 
+    fn release(&mut self, empties: &mut Self::Empties) {
+        crate::block::Runs::take_open_empties(self, LOOKED_AT, empties);
+    }
+
     fn sweep(depot: &Depot<Self>) {
         depot.sweep(SPARSE);
         let reserve = depot.with_source(|runs| runs.reserve());
         reserve.shrink();
     }
 }
+
+/// Open runs that a tick looks at for empty ones: under the lock, so not many.
+#[cfg(not(millpond_loom))]
+const LOOKED_AT: usize = 16;
 
 /// Eighths of a run that are to be free for it to be swept.
 #[cfg(not(millpond_loom))]
@@ -119,8 +132,14 @@ struct State<S> {
     /// Blocks that were in the slots of threads which a fork left behind.
     lost: usize,
     figures: DepotFigures,
-    /// `figures.exchanges` at the last tick.
-    exchanges_then: u64,
+    /// Magazines that had come and gone at the last tick.
+    visits_then: u64,
+    /// Bytes of full magazines that it may hold whatever is in use: doubled when a magazine has to be filled although one
+    /// was drained since the last one was. Blocks that go from thread to thread come in waves: what is drained on the
+    /// crest is filled again in the trough.
+    slack: usize,
+    /// `figures.drains` when a magazine was last filled.
+    drains_then: u64,
     source: S,
 }
 
@@ -174,6 +193,7 @@ impl<S: Source> Depot<S> {
         let mut empties = state.source.empties();
         // SAFETY: the caller's duty.
         let drained = unsafe { state.store(full, &mut empties) };
+        state.figures.exchanges += 1;
         let empty = drained.or_else(|| state.take_spare());
         self.finish(state, empties);
         empty
@@ -190,16 +210,18 @@ impl<S: Source> Depot<S> {
         }
     }
 
-    /// Takes a magazine back, however full, and its frame with it.
+    /// Takes magazines back, however full, and their frames with them.
     ///
     /// # Safety
     /// As for [`exchange_full`](Self::exchange_full).
-    pub(crate) unsafe fn put(&self, magazine: Magazine) {
+    pub(crate) unsafe fn put(&self, magazines: impl IntoIterator<Item = Magazine>) {
         let mut state = self.state.lock();
         let mut empties = state.source.empties();
-        // SAFETY: the caller's duty.
-        if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
-            state.put_spare(drained);
+        for magazine in magazines {
+            // SAFETY: the caller's duty.
+            if let Some(drained) = unsafe { state.store(magazine, &mut empties) } {
+                state.put_spare(drained);
+            }
         }
         self.finish(state, empties);
     }
@@ -239,7 +261,7 @@ impl<S: Source> Depot<S> {
         let mut empties = state.source.empties();
         state.figures.out -= 1;
         // SAFETY: the caller's duty.
-        unsafe { state.source.give(block, &mut empties) };
+        unsafe { state.source.give(once(block), &mut empties) };
         self.finish(state, empties);
     }
 
@@ -266,7 +288,7 @@ impl<S: Source> Depot<S> {
         } else {
             state.figures.out -= 1;
             // SAFETY: the caller's duty.
-            unsafe { state.source.give(block, &mut empties) };
+            unsafe { state.source.give(once(block), &mut empties) };
         }
         self.finish(state, empties);
     }
@@ -280,21 +302,27 @@ impl<S: Source> Depot<S> {
         drop(empties);
     }
 
-    /// Called each tick: drains half of the full magazines if none changed hands since the last.
-    pub(crate) fn trim(&self) {
+    /// Called each tick. If no magazine came or went since the last: drains half of the full ones, and lets go of the
+    /// run that is kept empty. If the heap `shrank`: drains them all.
+    pub(crate) fn trim(&self, shrank: bool) {
         let mut state = self.state.lock();
-        let idle = state.figures.exchanges == state.exchanges_then;
-        state.exchanges_then = state.figures.exchanges;
-        if !idle {
+        let visits = state.figures.exchanges + state.figures.refills + state.figures.drains;
+        let idle = visits == state.visits_then;
+        state.visits_then = visits;
+        if !idle && !shrank {
             return;
         }
+        state.slack = LEAST;
         let mut empties = state.source.empties();
-        for _ in 0..state.full.len().div_ceil(2) {
+        let most = if shrank { state.full.len() } else { state.full.len().div_ceil(2) };
+        for _ in 0..most {
             let Some(mut full) = state.full.pop() else { break };
             state.figures.stored -= full.len();
             state.drain(&mut full, &mut empties);
             state.put_spare(full);
         }
+        state.visits_then = state.figures.exchanges + state.figures.refills + state.figures.drains;
+        state.source.release(&mut empties);
         self.finish(state, empties);
     }
 
@@ -438,7 +466,9 @@ impl<S: Source> State<S> {
             magazine,
             lost: 0,
             figures,
-            exchanges_then: 0,
+            visits_then: 0,
+            slack: LEAST,
+            drains_then: 0,
             source,
         }
     }
@@ -447,6 +477,10 @@ impl<S: Source> State<S> {
         let want = want.clamp(1, CAPACITY).min(self.room());
         if want == 0 {
             return;
+        }
+        if self.drains_then != self.figures.drains {
+            self.drains_then = self.figures.drains;
+            self.slack = (self.slack * 2).min(self.source.bytes() / 2).clamp(LEAST, MOST);
         }
         let source = &mut self.source;
         magazine.fill(want, |want, each| source.take(want, each));
@@ -461,9 +495,11 @@ impl<S: Source> State<S> {
     /// The blocks came from this depot, and nobody uses them.
     unsafe fn store(&mut self, mut magazine: Magazine, empties: &mut S::Empties) -> Option<Magazine> {
         let count = magazine.len();
-        if count > 0 && (self.figures.stored + count) * self.source.block_size() <= self.bound() {
+        if count == 0 {
+            return Some(magazine);
+        }
+        if (self.figures.stored + count) * self.source.block_size() <= self.bound() {
             self.figures.stored += count;
-            self.figures.exchanges += 1;
             // What ending threads leave is often little: together it makes fewer, fuller magazines.
             if let Some(mut top) = self.full.pop() {
                 let absorbed = top.absorb(&mut magazine, self.magazine);
@@ -494,7 +530,7 @@ impl<S: Source> State<S> {
     /// empty after most blocks were freed.
     fn bound(&self) -> usize {
         let in_use = self.in_use() * self.source.block_size();
-        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(LEAST)
+        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(self.slack)
     }
 
     /// Drains what is stored beyond the bound, which falls with what is in use.
@@ -511,7 +547,8 @@ impl<S: Source> State<S> {
         self.figures.out -= magazine.len();
         self.figures.drains += 1;
         // SAFETY: D1: the blocks of a magazine of this depot came from its source, and are in no other place.
-        magazine.drain(|block| unsafe { self.source.give(block, empties) });
+        unsafe { self.source.give(magazine.blocks(), empties) };
+        magazine.forget_blocks();
     }
 
     fn drain_all(&mut self, empties: &mut S::Empties) {

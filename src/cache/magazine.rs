@@ -50,9 +50,8 @@ unsafe impl Send for Magazine {}
 impl Magazine {
     fn word(&self, index: usize) -> &Word {
         debug_assert!(index < WORDS);
-        // SAFETY: below WORDS, so inside the frame.
-        let word = unsafe { self.0.cast::<Word>().add(index) };
-        // SAFETY: the frame is ours as long as `self` lives.
+        let word = self.place(index);
+        // SAFETY: below WORDS, so inside the frame, which is ours as long as `self` lives.
         unsafe { word.as_ref() }
     }
 
@@ -113,14 +112,24 @@ impl Magazine {
         self.set_link(None, got);
     }
 
-    /// Empties it, block by block, the one that would go out last first.
-    pub(crate) fn drain(&mut self, mut each: impl FnMut(NonNull<u8>)) {
-        for index in WORDS - self.len()..WORDS {
-            if let Some(block) = NonNull::new(self.word(index).get()) {
-                each(block);
-            }
-        }
-        self.set_link(None, 0);
+    /// Its blocks, the one that would go out last first.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = NonNull<u8>> {
+        (WORDS - self.len()..WORDS).filter_map(|index| NonNull::new(self.word(index).get()))
+    }
+
+    /// Copies `count` words of another frame, from `from` on, to its own, from `to` on.
+    fn copy_blocks(&mut self, to: usize, other: &Self, from: usize, count: usize) {
+        debug_assert!(to + count <= WORDS && from + count <= WORDS);
+        let (to, from) = (self.place(to), other.place(from));
+        // SAFETY: inside the two frames, which are ours and not the same: each is owned by its magazine.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), count) };
+    }
+
+    /// Where a word lies.
+    fn place(&self, index: usize) -> NonNull<Word> {
+        debug_assert!(index <= WORDS);
+        // SAFETY: at most WORDS, so inside the frame or at its end.
+        unsafe { self.0.cast::<Word>().add(index) }
     }
 
     /// Moves the blocks of `other` below its own, if there are not more than `most` then.
@@ -129,9 +138,7 @@ impl Magazine {
         if len + more > most.min(CAPACITY) {
             return false;
         }
-        for index in 0..more {
-            self.word(WORDS - len - more + index).set(other.word(WORDS - more + index).get());
-        }
+        self.copy_blocks(WORDS - len - more, other, WORDS - more, more);
         self.set_link(None, len + more);
         other.set_link(None, 0);
         true
@@ -142,9 +149,7 @@ impl Magazine {
         let len = self.len();
         let more = len.saturating_sub(keep);
         debug_assert_eq!(rest.len(), 0);
-        for index in 0..more {
-            rest.word(WORDS - more + index).set(self.word(WORDS - len + index).get());
-        }
+        rest.copy_blocks(WORDS - more, self, WORDS - len, more);
         rest.set_link(None, more);
         self.set_link(None, len - more);
     }
@@ -167,7 +172,7 @@ impl Magazine {
         NonNull::new(self.word(WORDS - len).get())
     }
 
-    /// Forgets the blocks: their memory is gone.
+    /// Forgets the blocks: they, or their memory, are somewhere else.
     pub(crate) fn forget_blocks(&mut self) {
         self.set_link(None, 0);
     }

@@ -59,8 +59,8 @@ impl Source for Numbers {
         taken
     }
 
-    unsafe fn give(&mut self, block: NonNull<u8>, _: &mut ()) {
-        self.free.push(block.addr().get() / 16);
+    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, _: &mut ()) {
+        self.free.extend(blocks.map(|block| block.addr().get() / 16));
     }
 
     fn block_size(&self) -> usize {

@@ -257,10 +257,8 @@ impl Slot {
             None => {
                 // No memory for a frame: give everything back, this block too.
                 self.park();
-                if let Some(full) = self.take_previous() {
-                    // SAFETY: the slot's blocks came from this depot.
-                    unsafe { depot.put(full) };
-                }
+                // SAFETY: the slot's blocks came from this depot.
+                unsafe { depot.put(self.take_previous()) };
                 // SAFETY: the caller's duty.
                 unsafe { depot.give_one(block) };
             }
@@ -314,10 +312,11 @@ impl Slot {
     /// # Safety
     /// They came from this depot.
     pub(crate) unsafe fn flush<S: Source>(&self, depot: &Depot<S>) {
-        for magazine in self.take_all().into_iter().flatten() {
-            // SAFETY: the caller's duty.
-            unsafe { depot.put(magazine) };
+        if !self.is_engaged() {
+            return;
         }
+        // SAFETY: the caller's duty.
+        unsafe { depot.put(self.take_all().into_iter().flatten()) };
     }
 
     /// Drops every block: their pool is gone. Returns the frames to the stock.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::thread::CACHE_BYTES;
 use crate::block::RESERVE;
-use crate::block::reserve::{HugePages, Settings};
+use crate::block::settings::{HugePages, Settings};
 use crate::primitive::Ordering;
 
 /// Settings of the process's heap and reserve. Anything not set keeps its value.
@@ -51,14 +51,14 @@ impl HeapConfig {
         self
     }
 
-    /// Free bytes that may wait for the tick (8 MiB at first; an eighth of what is in use if that is more). Above it,
+    /// Free bytes that may wait for the tick (16 MiB at first; an eighth of what is in use if that is more). Above it,
     /// the thread whose free crosses the bound gives memory back at once.
     pub fn surplus(mut self, bytes: usize) -> Self {
         self.settings.surplus = bytes;
         self
     }
 
-    /// The most bytes that each thread keeps in its caches (512 KiB at first).
+    /// The most bytes that each thread keeps in its caches (1 MiB at first).
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self

@@ -5,7 +5,7 @@ use core::ptr::{self, NonNull};
 
 use super::class::{self, class_of, fine_class_of, padded};
 use super::{HeapStats, large, thread};
-use crate::block::RESERVE;
+use crate::block::{RESERVE, SMALLEST_BLOCK};
 
 /// The process's heap: serves every size, as the global allocator or as an `Allocator`.
 ///
@@ -55,19 +55,91 @@ impl Heap {
     }
 }
 
+/// Whether the class follows from the size alone, which is so for nearly all requests.
+#[inline(always)]
+const fn is_plain(layout: Layout) -> bool {
+    layout.size() <= class::FINE && layout.align() <= SMALLEST_BLOCK
+}
+
 /// A block or piece for the layout; null if there is none.
 #[inline(always)]
 fn alloc(layout: Layout) -> *mut u8 {
-    let size = padded(layout);
-    // Small sizes first, with a fast path of their own: they are most of all.
-    let got = if size <= class::FINE {
-        thread::alloc(fine_class_of(size))
-    } else if size <= class::LARGEST {
-        thread::alloc(class_of(size))
-    } else {
-        large::alloc(layout).map(|(at, _)| at)
-    };
+    let got = if is_plain(layout) { thread::alloc(fine_class_of(layout.size())) } else { alloc_other(layout) };
     got.map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
+/// What [`is_plain`] leaves: apart, so that the usual case stays short wherever it is inlined.
+#[cold]
+#[inline(never)]
+fn alloc_other(layout: Layout) -> Option<NonNull<u8>> {
+    let size = padded(layout);
+    if size <= class::LARGEST { thread::alloc(class_of(size)) } else { large::alloc(layout).map(|(at, _)| at) }
+}
+
+/// # Safety
+/// As for `GlobalAlloc::dealloc`.
+#[inline(always)]
+unsafe fn free(at: NonNull<u8>, layout: Layout) {
+    if is_plain(layout) {
+        // SAFETY: the caller's duty: the layout is the one it was allocated with, so this is its class.
+        unsafe { thread::free(fine_class_of(layout.size()), at) }
+    } else {
+        // SAFETY: the caller's duty.
+        unsafe { free_other(at, layout) }
+    }
+}
+
+/// # Safety
+/// As for `GlobalAlloc::dealloc`.
+#[cold]
+#[inline(never)]
+unsafe fn free_other(at: NonNull<u8>, layout: Layout) {
+    let size = padded(layout);
+    if size <= class::LARGEST {
+        // SAFETY: the caller's duty.
+        unsafe { thread::free(class_of(size), at) }
+    } else {
+        // SAFETY: the caller's duty.
+        unsafe { large::free(at, layout) }
+    }
+}
+
+/// Moves what lies at `from` to a block for `new`, and frees it; null, and nothing changed, if there is none.
+///
+/// # Safety
+/// As for `GlobalAlloc::realloc`; `new` differs from `old` in size only.
+#[inline(always)]
+unsafe fn move_to(from: NonNull<u8>, old: Layout, new: Layout) -> *mut u8 {
+    let moved = alloc(new);
+    if !moved.is_null() {
+        // SAFETY: both are live and distinct, and as large as the smaller of the two sizes.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), moved, old.size().min(new.size())) };
+        // SAFETY: the caller's duty; its bytes were moved.
+        unsafe { free(from, old) };
+    }
+    moved
+}
+
+/// `realloc` where one of the layouts isn't [plain](is_plain).
+///
+/// # Safety
+/// As for [`move_to`].
+#[cold]
+#[inline(never)]
+unsafe fn realloc_other(at: NonNull<u8>, old: Layout, new: Layout) -> *mut u8 {
+    let (from, to) = (padded(old), padded(new));
+    if from <= class::LARGEST && to <= class::LARGEST {
+        if class_of(from) == class_of(to) {
+            return at.as_ptr();
+        }
+    } else if from > class::LARGEST && to > class::LARGEST {
+        // SAFETY: the caller's duty: allocated with this layout.
+        if let Some(at) = unsafe { large::resize(at, old, new) } {
+            return at.as_ptr();
+        }
+    }
+    // SAFETY: the caller's duty.
+    unsafe { move_to(at, old, new) }
 }
 
 // SAFETY: blocks are live until they are freed, as large and as aligned as their layout asks (the classes' and the
@@ -82,17 +154,8 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         // SAFETY: the caller's duty: what `alloc` returned for this layout is not null.
         let at = unsafe { NonNull::new_unchecked(ptr) };
-        let size = padded(layout);
-        if size <= class::FINE {
-            // SAFETY: the caller's duty: the layout is the one it was allocated with, so this is its class.
-            unsafe { thread::free(fine_class_of(size), at) }
-        } else if size <= class::LARGEST {
-            // SAFETY: as above.
-            unsafe { thread::free(class_of(size), at) }
-        } else {
-            // SAFETY: the caller's duty.
-            unsafe { large::free(at, layout) }
-        }
+        // SAFETY: the caller's duty.
+        unsafe { free(at, layout) }
     }
 
     #[inline]
@@ -114,26 +177,16 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller's duty: the new size, rounded up to the alignment, is at most isize::MAX.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let (from, to) = (padded(layout), padded(new));
-        if from <= class::LARGEST && to <= class::LARGEST {
-            if class_of(from) == class_of(to) {
-                return ptr;
-            }
-        } else if from > class::LARGEST && to > class::LARGEST {
-            // SAFETY: the caller's duty: not null.
-            let at = unsafe { NonNull::new_unchecked(ptr) };
-            // SAFETY: the caller's duty: allocated with this layout.
-            if let Some(at) = unsafe { large::resize(at, layout, new) } {
-                return at.as_ptr();
-            }
+        // SAFETY: the caller's duty: not null.
+        let at = unsafe { NonNull::new_unchecked(ptr) };
+        if !is_plain(layout) || new_size > class::FINE {
+            // SAFETY: the caller's duty.
+            return unsafe { realloc_other(at, layout, new) };
         }
-        let moved = alloc(new);
-        if !moved.is_null() {
-            // SAFETY: both are live and distinct, and as large as the smaller of the two sizes.
-            unsafe { ptr::copy_nonoverlapping(ptr, moved, layout.size().min(new_size)) };
-            // SAFETY: the caller's duty; its bytes were moved.
-            unsafe { self.dealloc(ptr, layout) };
+        if fine_class_of(layout.size()) == fine_class_of(new_size) {
+            return ptr;
         }
-        moved
+        // SAFETY: the caller's duty.
+        unsafe { move_to(at, layout, new) }
     }
 }

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
-use crate::block::reserve::Tenant;
+use crate::block::settings::Tenant;
 use crate::block::{RESERVE, Runs};
 use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
 use crate::os::{self, ExitHook, Once, Ticker};
@@ -45,11 +45,26 @@ pub(super) static THREADS: Roster<HeapThread> = Roster::new();
 pub(super) static CACHE_BYTES: AtomicUsize = AtomicUsize::new(1024 * 1024);
 
 /// Bytes of a class's first magazine.
-const FIRST_MAGAZINE: usize = 2048;
+const FIRST_MAGAZINE: usize = 4096;
+/// Blocks of it.
+#[expect(clippy::cast_possible_truncation, reason = "at most 32")]
+static FIRST: [u8; CLASSES] = {
+    let mut first = [1; CLASSES];
+    let mut class = 1;
+    while class < CLASSES {
+        first[class] = match FIRST_MAGAZINE / class::block_size(class) {
+            0 => 1,
+            blocks @ 1..32 => blocks as u8,
+            _ => 32,
+        };
+        class += 1;
+    }
+    first
+};
 /// Bytes that a magazine may grow to.
 const LARGEST_MAGAZINE: usize = 16 * 1024;
 /// Slow paths between two looks at the clock.
-const PATIENCE: u32 = 16;
+const PATIENCE: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -66,6 +81,8 @@ pub(super) struct HeapThread {
     patience: Cell<u32>,
     /// When to look for idle slots again.
     ticker: Ticker,
+    /// The reserve's shrinks when it last did.
+    shrinks: Cell<usize>,
 }
 
 impl Member for HeapThread {
@@ -85,6 +102,7 @@ std::thread_local! {
             share: Cell::new(0),
             patience: Cell::new(PATIENCE),
             ticker: Ticker::new(),
+            shrinks: Cell::new(0),
         }
     };
 }
@@ -206,8 +224,8 @@ fn purge() {
     DEPOTS.iter().for_each(Depot::purge);
 }
 
-fn trim() {
-    DEPOTS.iter().for_each(Depot::trim);
+fn trim(shrank: bool) {
+    DEPOTS.iter().for_each(|depot| depot.trim(shrank));
 }
 
 /// Blocks of each class in threads' slots.
@@ -263,8 +281,10 @@ impl HeapThread {
         let budget = CACHE_BYTES.load(Ordering::Relaxed);
         let sharers = self.engaged.get() + usize::from(now == 0);
         let share = (budget / (2 * sharers)).min(LARGEST_MAGAZINE);
-        let first = (FIRST_MAGAZINE / size).clamp(1, 32);
-        let want = (now * 2).max(first).min(share / size).clamp(1, CAPACITY).max(now);
+        let mut want = if now == 0 { FIRST[class].into() } else { (now * 2).min(CAPACITY) };
+        if want * size > share {
+            want = (share / size).max(now).max(1);
+        }
         slot.set_capacity(want);
         self.engaged.set(sharers);
         self.share.set(share);
@@ -303,16 +323,18 @@ impl HeapThread {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        if self.ticker.passed(now, RESERVE.settings().tick) {
+        if self.ticker.passed(now, RESERVE.period()) {
             self.trim();
             RESERVE.tick(now);
         }
     }
 
-    /// Gives back what slots hold that have not been to their depot since the last time.
+    /// Gives back what slots hold that have not been to their depot since the last time, or all, if the heap shrank.
     fn trim(&self) {
+        let shrinks = RESERVE.shrinks();
+        let shrank = self.shrinks.replace(shrinks) != shrinks;
         for (class, slot) in self.slots.iter().enumerate() {
-            if slot.is_engaged() && slot.idle() {
+            if slot.is_engaged() && (slot.idle() || shrank) {
                 self.disengage(class);
             }
         }
@@ -348,6 +370,7 @@ fn register() {
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-        RESERVE.add_tenant(Tenant { purge, trim });
+        static TENANT: Tenant = Tenant { purge, trim };
+        RESERVE.add_tenant(&TENANT);
     });
 }

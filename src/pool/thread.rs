@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::builder::Config;
-use crate::block::reserve::Tenant;
+use crate::block::settings::Tenant;
 use crate::block::{BlockLayout, RESERVE, Runs};
 use crate::cache::{Depot, Life, PoolKey, PoolRegistry, PoolThread, Slot, follow_forks};
 use crate::os::{self, ExitHook, Once, Ticker};
@@ -39,7 +39,7 @@ static CORES: Depot<Runs> = Depot::new(
 const OWNERS: usize = 1 << 16;
 
 /// Slow paths between two looks at the clock.
-const PATIENCE: u32 = 16;
+const PATIENCE: u32 = 4;
 
 struct Local {
     thread: PoolThread,
@@ -200,7 +200,7 @@ impl Local {
         }
         self.patience.set(PATIENCE);
         let now = os::milliseconds();
-        if self.ticker.passed(now, RESERVE.settings().tick) {
+        if self.ticker.passed(now, RESERVE.period()) {
             POOLS.trim(&self.thread);
             RESERVE.tick(now);
         }
@@ -230,13 +230,14 @@ fn register() {
         flush();
         POOLS.each_depot(Depot::purge);
     }
-    fn trim() {
-        POOLS.each_depot(Depot::trim);
+    fn trim(shrank: bool) {
+        POOLS.each_depot(|depot| depot.trim(shrank));
     }
     static ONCE: Once = Once::new();
     ONCE.call(|| {
         follow_forks();
         os::at_fork(prepare, parent, child);
-        RESERVE.add_tenant(Tenant { purge, trim });
+        static TENANT: Tenant = Tenant { purge, trim };
+        RESERVE.add_tenant(&TENANT);
     });
 }

@@ -140,6 +140,11 @@ impl Charge {
         self.socket().map(|socket| (socket, more))
     }
 
+    /// Whether it has more to hear than the socket takes now.
+    pub(super) fn wants_room(&self) -> bool {
+        self.waits_for_room
+    }
+
     /// Takes in what the child has said.
     pub(super) fn hear(&mut self, scratch: &mut [u8]) {
         let mut descriptors = Vec::new();
@@ -195,9 +200,11 @@ impl Charge {
         end
     }
 
-    /// Lets whoever waits for its end know.
+    /// Lets whoever waits for its end know: nothing of it is left here by then, no descriptor either.
     pub(super) fn tell(self, end: End) {
-        self.record.ended(end, self.outcome);
+        let Self { record, outcome, pidfd, socket, .. } = self;
+        drop((pidfd, socket));
+        record.ended(end, outcome);
     }
 
     /// Ends a child that nobody will ever know of.

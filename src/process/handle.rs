@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde::Serialize;
@@ -49,6 +50,8 @@ pub struct Process<R> {
     record: Arc<Record>,
     name: String,
     pid: u32,
+    /// Under which the supervisor has it.
+    number: u64,
     /// Makes the value: `fn`, for a handle holds none.
     value: PhantomData<fn() -> R>,
 }
@@ -117,9 +120,9 @@ where
         {
             birth.fault = self.fault;
         }
-        let (pid, record) = supervisor.start(birth, path)?;
+        let (pid, number, record) = supervisor.start(birth, path)?;
         let name = self.name.unwrap_or_else(|| path.rsplit("::").next().unwrap_or(path).to_owned());
-        Ok(Process { record, name, pid, value: PhantomData })
+        Ok(Process { record, name, pid, number, value: PhantomData })
     }
 }
 
@@ -157,6 +160,15 @@ impl<R> Process<R> {
         A: Serialize,
     {
         Self::new(function, arguments).start()
+    }
+
+    /// Waits until it has ended. None if that isn't so within `limit`; an error in a forked copy, which never hears of it.
+    fn wait(&self, limit: Option<Duration>) -> Result<Option<MutexGuard<'_, State>>, ProcessError> {
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        if self.is_alive() {
+            supervisor::get()?.attend(self.number, until);
+        }
+        Ok(self.record.wait_ended(until))
     }
 
     /// The process's id. After it has ended the system may give it to another.
@@ -218,7 +230,7 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
     /// The function panicked, the process was killed or called `exit`, the arguments or the value could not travel, the
     /// child never was ready, or the value was taken by an earlier `join`.
     pub fn join(&self) -> Result<R, ProcessError> {
-        match self.record.wait_ended(None) {
+        match self.wait(None)? {
             Some(state) => self.value(Ending::take(state)),
             None => Err(ProcessError::AlreadyJoined { pid: self.pid }),
         }
@@ -229,7 +241,7 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
     /// # Errors
     /// Those of `join`, and [`ProcessError::TimedOut`], after which one can wait again.
     pub fn join_timeout(&self, limit: Duration) -> Result<R, ProcessError> {
-        match self.record.wait_ended(Some(limit)) {
+        match self.wait(Some(limit))? {
             Some(state) => self.value(Ending::take(state)),
             None => Err(ProcessError::TimedOut { pid: self.pid, after: limit }),
         }
@@ -284,8 +296,9 @@ impl Ending {
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
         let detached = self.record.state().detached;
-        if !detached && !supervisor::forked() {
-            drop(self.record.wait_ended(None));
+        if !detached {
+            // In a forked copy there is nothing to wait for.
+            let _ = self.wait(None);
         }
     }
 }

@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use super::charge::Charge;
 use super::graveyard::Graveyard;
 use super::supervisor::{REPORTS, Source, Supervisor, WAKE};
-use crate::shm;
 
 /// The thread's own state.
 pub(super) struct Keeper {
@@ -71,11 +70,7 @@ impl Keeper {
             self.supervisor.charges().all.insert(number, charge);
             return;
         }
-        let end = charge.reap();
-        // What it held is swept before anybody hears of its end. Elsewhere than at the root it is the root that sweeps.
-        charge.member.filter(|_| self.supervisor.is_root()).into_iter().for_each(shm::member_died);
-        self.supervisor.forget(charge.record());
-        charge.tell(end);
+        self.supervisor.bury(charge);
     }
 
     /// How long until the next deadline, which is then on record as looked at.

@@ -36,6 +36,7 @@
 //!
 //! In a process forked from the program without becoming another program, starting a child is an error.
 
+mod attend;
 mod birth;
 mod channel;
 mod charge;

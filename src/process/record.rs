@@ -76,10 +76,8 @@ impl Record {
         self.changed.notify_all();
     }
 
-    /// Waits until it has ended. None if that isn't so within `limit`.
-    pub(super) fn wait_ended(&self, limit: Option<Duration>) -> Option<MutexGuard<'_, State>> {
-        // A limit beyond the clock's end is none.
-        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+    /// Waits until it has ended. None if that isn't so by `until`.
+    pub(super) fn wait_ended(&self, until: Option<Instant>) -> Option<MutexGuard<'_, State>> {
         let mut state = self.state();
         while !matches!(state.phase, Phase::Ended { .. }) {
             state = match until {

@@ -20,6 +20,7 @@ use super::membership;
 use super::record::{Phase, Record};
 use crate::os::launch::BlockedSignals;
 use crate::primitive::{Mutex, MutexGuard, OnceLock};
+use crate::shm;
 
 /// All that starts and keeps a process's children.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub(super) struct Supervisor {
 /// Children that run.
 #[derive(Debug)]
 pub(super) struct Charges {
-    /// By number. One that the keeper is hearing is not here.
+    /// By number. One that a thread has in hand is not here.
     pub(super) all: HashMap<u64, Charge>,
     next: u64,
     /// When the keeper looks at the clock next, if at all.
@@ -160,16 +161,12 @@ impl Supervisor {
         self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_root(&self) -> bool {
-        self.is_root
-    }
-
-    /// Starts a child that will run `task`, on the calling thread: its id and its record.
+    /// Starts a child that will run `task`, on the calling thread: its id, its number here, and its record.
     pub(super) fn start(
         &'static self,
         mut birth: Birth,
         task: &'static str,
-    ) -> Result<(u32, Arc<Record>), ProcessError> {
+    ) -> Result<(u32, u64, Arc<Record>), ProcessError> {
         let legacy = Legacy { lifeline: self.lifeline.as_fd(), reports: self.reports.as_fd() };
         let mut charge = birth.start(task, &self.program, legacy)?;
         // First the root knows whose death to watch; only then can the child reach what is shared.
@@ -183,29 +180,33 @@ impl Supervisor {
         charge.member = birth.membership.member();
         let (pid, record) = (charge.pid(), Arc::clone(charge.record()));
         self.living().push(Arc::clone(&record));
-        let taken = self.take(charge);
-        if let Err((charge, error)) = taken {
-            self.forget(&record);
+        let number = {
+            let mut charges = self.charges();
+            charges.next += 1;
+            charges.next
+        };
+        if let Err((charge, error)) = self.take(charge, number) {
+            self.living().retain(|other| !Arc::ptr_eq(other, &record));
             charge.abandon();
             return Err(ProcessError::Spawn { step: "watching the child", source: error.into() });
         }
         birth.membership.started();
-        Ok((pid, record))
+        Ok((pid, number, record))
     }
 
-    /// Puts a child into the keeper's care.
+    /// Puts a child into the keeper's care, under its number.
     #[expect(clippy::result_large_err, reason = "the child comes back, once in a blue moon")]
-    fn take(&self, mut charge: Charge) -> Result<(), (Charge, Errno)> {
+    pub(super) fn take(&self, mut charge: Charge, number: u64) -> Result<(), (Charge, Errno)> {
         // Held until it is listed: the keeper finds it, however soon it ends.
         let mut charges = self.charges();
-        let number = charges.next;
-        charges.next += 1;
-        let add = |fd: BorrowedFd<'_>, source: Source| {
-            epoll::add(&self.watch, fd, epoll::EventData::new_u64(source.token(number)), epoll::EventFlags::IN)
+        let add = |fd: BorrowedFd<'_>, source: Source, room: epoll::EventFlags| {
+            epoll::add(&self.watch, fd, epoll::EventData::new_u64(source.token(number)), epoll::EventFlags::IN | room)
         };
-        let watched = add(charge.pidfd(), Source::End)
-            .and_then(|()| charge.socket().map_or(Ok(()), |socket| add(socket, Source::Socket)));
+        let room = if charge.wants_room() { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        let watched = add(charge.pidfd(), Source::End, epoll::EventFlags::empty())
+            .and_then(|()| charge.socket().map_or(Ok(()), |socket| add(socket, Source::Socket, room)));
         if let Err(error) = watched {
+            self.let_go(&charge);
             return Err((charge, error));
         }
         self.speak(&mut charge, number);
@@ -219,6 +220,21 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The keeper hears of it no more.
+    pub(super) fn let_go(&self, charge: &Charge) {
+        let _ = epoll::delete(&self.watch, charge.pidfd());
+        let _ = charge.socket().map(|socket| epoll::delete(&self.watch, socket));
+    }
+
+    /// Its end was seen: reaps it, and lets whoever waits know.
+    pub(super) fn bury(&self, charge: Charge) {
+        let end = charge.reap();
+        // What it held is swept before anybody hears of its end. Elsewhere than at the root it is the root that sweeps.
+        charge.member.filter(|_| self.is_root).into_iter().for_each(shm::member_died);
+        self.living().retain(|other| !Arc::ptr_eq(other, charge.record()));
+        charge.tell(end);
+    }
+
     /// Says what the child has still to hear, and has the keeper wait for room where there is none.
     pub(super) fn speak(&self, charge: &mut Charge, number: u64) {
         if let Some((socket, for_room)) = charge.speak() {
@@ -226,11 +242,6 @@ impl Supervisor {
             let data = epoll::EventData::new_u64(Source::Socket.token(number));
             let _ = epoll::modify(&self.watch, socket, data, epoll::EventFlags::IN | room);
         }
-    }
-
-    /// It has ended.
-    pub(super) fn forget(&self, record: &Arc<Record>) {
-        self.living().retain(|other| !Arc::ptr_eq(other, record));
     }
 }
 
@@ -246,11 +257,6 @@ pub(super) fn children() -> Vec<u32> {
         Phase::Ended { .. } => None,
     };
     living.iter().filter_map(pid).collect()
-}
-
-/// Whether this process is a forked copy of one that has a supervisor.
-pub(super) fn forked() -> bool {
-    SUPERVISOR.get().is_some_and(|supervisor| !supervisor.is_ours())
 }
 
 /// At the end of `main`: waits for the children that nobody waited for, but for detached ones.
