@@ -39,7 +39,7 @@ fn each_value_is_got_once_and_a_producers_values_in_their_order() {
                 })
             })
             .collect();
-        while !queue.is_empty() || queue.len() > 0 {
+        while !queue.is_empty() {
             thread::yield_now();
         }
         // All producers end by themselves; the queue is closed when they have.
@@ -129,7 +129,7 @@ fn values_of_every_size_arrive_as_they_were() {
     let queue: Queue<Vec<u8>> = Queue::bounded(4).unwrap();
     let texts: Queue<Vec<String>> = Queue::bounded(4).unwrap();
     for size in (0..300).chain([1 << 10, 65_535, 65_536, 65_537, 1 << 20, (5 << 20) + 3]) {
-        let bytes: Vec<u8> = (0..size).map(|n| (n * 7 + size) as u8).collect();
+        let bytes: Vec<u8> = (0..size).map(|n| ((n * 7 + size) % 256).try_into().unwrap()).collect();
         queue.put(bytes.clone()).unwrap();
         assert!(queue.get().unwrap() == bytes, "{size} bytes");
         let text = vec!["x".repeat(size), "y".into()];
@@ -333,8 +333,8 @@ fn slices_are_zero_when_new_and_keep_what_they_have() {
     for len in [0_usize, 1, 100, 70_000, 3 << 20] {
         let mut slice = SharedSlice::<u32>::new(len).unwrap();
         assert!(slice.iter().all(|n| *n == 0), "{len}");
-        slice.iter_mut().enumerate().for_each(|(n, value)| *value = n as u32);
-        assert!(slice.iter().enumerate().all(|(n, value)| *value == n as u32));
+        slice.iter_mut().enumerate().for_each(|(n, value)| *value = n.try_into().unwrap());
+        assert!(slice.iter().enumerate().all(|(n, value)| *value as usize == n));
         drop(slice);
         let again = SharedSlice::<u32>::new(len).unwrap();
         assert!(again.iter().all(|n| *n == 0), "{len}: a recycled slice was not cleared");

@@ -35,7 +35,7 @@ fn update(balance: Lock<i64>, amount: i64) -> Result<(), String> {
 fn die_holding(balance: Lock<i64>, held: Event) {
     let Ok(mut balance) = balance.lock() else { return };
     *balance += 5;
-    let _ = held.set();
+    held.set();
     // Killed here, before it takes the five away again.
     std::thread::sleep(std::time::Duration::from_secs(60));
 }

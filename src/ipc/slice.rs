@@ -103,7 +103,11 @@ impl<T: Plain> SharedSlice<T> {
     }
 
     fn mark_dirty(&self) {
-        self.entry.dirty.fetch_max((self.len * size_of::<T>()) as u64, Ordering::Relaxed);
+        let bytes = (self.len * size_of::<T>()) as u64;
+        // Relaxed: the block is ours.
+        if self.entry.dirty.load(Ordering::Relaxed) < bytes {
+            self.entry.dirty.store(bytes, Ordering::Relaxed);
+        }
     }
 }
 

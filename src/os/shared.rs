@@ -112,6 +112,13 @@ pub(crate) fn give_room(file: BorrowedFd<'_>, at: usize, len: usize) -> io::Resu
     allocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, len)
 }
 
+/// Where the first hole of a file is, at or behind this offset.
+pub(crate) fn first_hole(file: BorrowedFd<'_>, at: usize) -> Option<usize> {
+    let at = libc::off_t::try_from(at).ok()?;
+    // SAFETY: asks about the file; its offset is used by nobody.
+    usize::try_from(unsafe { libc::lseek(file.as_raw_fd(), at, libc::SEEK_HOLE) }).ok()
+}
+
 /// Bytes that the system has given for a file.
 pub(crate) fn file_room(file: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: all zeroes is a value of it.
@@ -204,7 +211,7 @@ pub(crate) fn kill_self() {
     // SAFETY: ends this process and no other.
     let _ = unsafe { libc::kill(me, libc::SIGKILL) };
     loop {
-        core::hint::spin_loop();
+        crate::primitive::spin_loop();
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn audit(segment: &Segment) -> Result<Audit, ShmError> {
     let is_token = |index: &usize| Word::load(&segment.token(*index).word).state() != State::Free;
     found.tokens = (0..tokens.min(TOKENS)).filter(is_token).count();
     for class in Class::all() {
-        for index in 0..store::grown(segment, class) {
+        for index in 0..store::grown_in_earnest(segment, class) {
             let Some(entry) = segment.entry(class, index) else { continue };
             let place = match Word::load(&entry.word).state() {
                 State::Free | State::Damaged => continue,

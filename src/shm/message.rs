@@ -118,6 +118,7 @@ std::thread_local! {
 
 /// Lists a handle that is being encoded, under the number in which it is owned; the number that travels. `None` outside
 /// of the encoder.
+#[inline]
 pub(crate) fn list(owned: Id) -> Option<Id> {
     let list = SENDING.get()?;
     let id = transit::travelling(owned);
@@ -133,6 +134,7 @@ pub(crate) fn is_sending() -> bool {
 
 /// Takes a handle out of the message that is being decoded, by its number: it is the caller's then. `None` outside of
 /// the decoder, and where the message has no such handle (any more).
+#[inline]
 pub(crate) fn take(id: Id) -> Option<Id> {
     let list = RECEIVING.get()?;
     // SAFETY: `decode` is on this thread's stack, below this call, and uses the list only afterwards.

@@ -33,7 +33,6 @@ mod members;
 #[expect(unsafe_code, reason = "bytes that are written before they are read")]
 pub(crate) mod message;
 #[cfg(all(test, millpond_loom))]
-#[expect(unsafe_code, reason = "witnesses that loom watches")]
 pub(crate) mod models;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lays heads over a block's bytes")]

@@ -235,6 +235,13 @@ impl Segment {
         word.store(value, Ordering::Relaxed);
     }
 
+    /// How many blocks of a class have an entry for which there is room, at most: whatever the segment says.
+    pub(crate) fn entries_with_room(&self, class: Class) -> usize {
+        let first = self.layout.entry(class, 0);
+        let hole = os::first_hole(self.file(), first).unwrap_or(self.layout.len());
+        (hole.saturating_sub(first) / ENTRY).min(self.layout.blocks(class))
+    }
+
     /// Bytes that the system has given for it.
     pub(crate) fn committed(&self) -> Result<u64, ShmError> {
         os::file_room(self.file()).map_err(|error| ShmError::refused("the size of shared memory", 0, &error))

@@ -153,6 +153,18 @@ pub(crate) fn grown(segment: &Segment, class: Class) -> usize {
     grown.min(segment.layout().blocks(class))
 }
 
+/// As [`grown`], but not more than there can be: for who looks at every block, which would take long, and memory, if
+/// somebody had written another number there.
+pub(crate) fn grown_in_earnest(segment: &Segment, class: Class) -> usize {
+    if segment.layout().blocks(class) == 0 {
+        return 0;
+    }
+    match grown(segment, class) {
+        0 => 0,
+        grown => grown.min(segment.entries_with_room(class)),
+    }
+}
+
 /// Takes room for more blocks; one of them, the others are hinted at. `None`: the class is as large as it can be.
 fn grow(segment: &Segment, class: Class) -> Result<Option<usize>, ShmError> {
     let layout = segment.layout();
@@ -274,7 +286,7 @@ fn drop_room(segment: &Segment, class: Class, index: usize, entry: &Entry) -> bo
 pub(crate) fn purge(segment: &Segment, me: Owner) -> u64 {
     let mut purged = 0;
     for class in Class::all().filter(|class| class.is_large()) {
-        for index in 0..grown(segment, class) {
+        for index in 0..grown_in_earnest(segment, class) {
             let has_room = segment.entry(class, index).is_some_and(|entry| entry.room.load(Ordering::Relaxed) > 0);
             let Some(taken) = has_room.then(|| claim(segment, me, class, index)).flatten() else { continue };
             let room = taken.entry.room.load(Ordering::Relaxed);

@@ -29,23 +29,21 @@ pub(crate) fn sweep(here: Here, dead: Member) {
     }
     // Those that it was about to start never come.
     all.extend(members::bury_enlisted(segment, dead.index));
-    for dead in all {
-        sweep_one(segment, here.me(), dead);
-    }
+    sweep_all(segment, here.me(), &all);
     count_spare(segment);
     // Release: pairs with the Acquire of the next sweeper.
     segment.root().sweeper.store(0, Ordering::Release);
 }
 
-fn sweep_one(segment: &Segment, me: Owner, dead: Member) {
-    sweep_tokens(segment, me, dead.index);
+fn sweep_all(segment: &Segment, me: Owner, dead: &[Member]) {
+    sweep_tokens(segment, me, dead);
     for class in Class::all() {
-        for index in 0..store::grown(segment, class) {
+        for index in 0..store::grown_in_earnest(segment, class) {
             sweep_block(segment, me, dead, class, index);
         }
     }
     step::reach(90);
-    members::forget(segment, dead);
+    dead.iter().for_each(|dead| members::forget(segment, *dead));
 }
 
 /// How the last sweeper ended.
@@ -81,7 +79,7 @@ fn begin(here: Here) -> Before {
 
 fn unpin_all(segment: &Segment, me: Owner) {
     for class in Class::all() {
-        for index in 0..store::grown(segment, class) {
+        for index in 0..store::grown_in_earnest(segment, class) {
             let Some(entry) = segment.entry(class, index) else { continue };
             let seen = Word::load(&entry.word);
             if seen.is_pinned() {
@@ -91,7 +89,7 @@ fn unpin_all(segment: &Segment, me: Owner) {
     }
 }
 
-fn sweep_tokens(segment: &Segment, me: Owner, dead: Owner) {
+fn sweep_tokens(segment: &Segment, me: Owner, dead: &[Member]) {
     let tokens = segment.root().tokens.load(Ordering::Acquire) as usize;
     for index in 0..tokens.min(TOKENS) {
         let word = &segment.token(index).word;
@@ -105,26 +103,29 @@ fn sweep_tokens(segment: &Segment, me: Owner, dead: Owner) {
     }
 }
 
-/// Owned by a member, or on its way to it.
-fn is_of(seen: Word, member: Owner) -> bool {
-    matches!(seen.state(), State::Owned | State::Queued) && seen.owner() == member
+/// Owned by one of them, or on its way to it.
+fn is_of(seen: Word, dead: &[Member]) -> bool {
+    matches!(seen.state(), State::Owned | State::Queued) && dead.iter().any(|dead| dead.index == seen.owner())
 }
 
-fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: usize) {
+fn sweep_block(segment: &Segment, me: Owner, dead: &[Member], class: Class, index: usize) {
     let Some(entry) = segment.entry(class, index) else { return };
     let seen = Word::load(&entry.word);
     let id = Id::block(class, index, seen.generation());
     match seen.state() {
         State::Owned | State::Queued
-            if is_of(seen, dead.index) && seen.step(&entry.word, Word::owned(me, seen.generation())).is_ok() =>
+            if is_of(seen, dead) && seen.step(&entry.word, Word::owned(me, seen.generation())).is_ok() =>
         {
             object::dismantle(segment, me, id);
         }
         State::Shared if object::pin(segment, id) => {
             step::reach(91);
             let kind = bodies::kind(&entry.content);
-            bodies::sweep(segment, me, dead, id, kind);
-            let orphan = kind == object::Kind::Stage && stages::sweep(segment, dead, id);
+            let mut orphan = false;
+            for dead in dead {
+                bodies::sweep(segment, me, *dead, id, kind);
+                orphan |= kind == object::Kind::Stage && stages::sweep(segment, *dead, id);
+            }
             object::unpin(segment, me, id);
             if orphan {
                 stages::free_orphan(segment, me, id);
@@ -140,7 +141,7 @@ fn sweep_block(segment: &Segment, me: Owner, dead: Member, class: Class, index: 
 fn count_spare(segment: &Segment) {
     let mut spare = 0_u64;
     for class in Class::all().filter(|class| class.is_large()) {
-        for index in 0..store::grown(segment, class) {
+        for index in 0..store::grown_in_earnest(segment, class) {
             let Some(entry) = segment.entry(class, index) else { continue };
             if Word::load(&entry.word).state() == State::Free {
                 spare = spare.saturating_add(entry.room.load(Ordering::Relaxed));

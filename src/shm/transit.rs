@@ -16,6 +16,7 @@ use crate::primitive::{AtomicU64, Ordering};
 const TOKENS_AT_ONCE: usize = 1024;
 
 /// The header of what a number stands for, if there is room for such a thing at all.
+#[inline]
 pub(crate) fn header(segment: &Segment, id: Id) -> Option<&AtomicU64> {
     match id.kind() {
         Kind::Token => {
@@ -41,6 +42,7 @@ pub(crate) fn travelling(id: Id) -> Id {
 }
 
 /// OWNED → QUEUED: passes a handle on under its travelling number.
+#[inline]
 pub(crate) fn send(here: Here, id: Id, to: Owner) -> Result<(), ShmError> {
     let header = header(here.segment, id).ok_or(ShmError::Stale)?;
     let owned = Word::owned(here.me(), id.generation().wrapping_sub(1));
@@ -57,6 +59,7 @@ pub(crate) fn unsend(here: Here, id: Id, to: Owner) {
 }
 
 /// QUEUED → OWNED: claims a handle that arrived, for this process or for anybody.
+#[inline]
 pub(crate) fn claim(here: Here, id: Id) -> Result<(), ShmError> {
     let header = header(here.segment, id).ok_or(ShmError::Stale)?;
     let mine = Word::owned(here.me(), id.generation());

@@ -45,7 +45,9 @@ fn suffer(seed: u64) {
         let segment = shm::here().unwrap().segment;
         // Everywhere, thickly or thinly, or a single word at a time.
         let thin = [1, 7, 64, 4_096][(random.next() % 4) as usize];
-        segment.scribble(|word| if random.next() % thin == 0 { random.next() >> (random.next() % 64) } else { word });
+        segment.scribble(
+            |word| if random.next().is_multiple_of(thin) { random.next() >> (random.next() % 64) } else { word },
+        );
         for _ in 0..6 {
             let _ = queue.try_put(vec![3; 200]);
             let _ = queue.try_get();
@@ -74,7 +76,7 @@ fn suffer(seed: u64) {
                 let _ = condition.wait_timeout(&mut guard, SHORT);
                 guard[0] = 1;
             }
-            segment.scribble(|word| if random.next() % (thin * 16) == 0 { random.next() } else { word });
+            segment.scribble(|word| if random.next().is_multiple_of(thin * 16) { random.next() } else { word });
         }
         if let Ok((mut near, mut far)) = ends {
             let _ = near.send_timeout("x".repeat(round * 40), SHORT);

@@ -3,6 +3,7 @@
 #[expect(unsafe_code, reason = "children inherit a descriptor")]
 mod child;
 mod hostile;
+mod part;
 mod random;
 mod roles;
 mod steps;

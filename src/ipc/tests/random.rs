@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::roles::{Part, ROLES};
+use super::part::Part;
+use super::roles::ROLES;
 use super::{child, in_use};
 
 const NAME: &str = "ipc::tests::random::whoever_is_killed_at_a_random_instant_harms_nobody";

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::roles::{Part, ROLES};
+use super::part::Part;
+use super::roles::ROLES;
 use super::{child, in_use};
 
 const NAME: &str = "ipc::tests::steps::whoever_is_killed_at_any_step_harms_nobody";

@@ -1,0 +1,233 @@
+//! The lock, the semaphore, the event and the barrier.
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::model;
+use crate::primitive::AtomicU64;
+use crate::shm::flag::{Arrival, Flag, Parties};
+use crate::shm::lock::{Found, Holder, LockWord};
+use crate::shm::permits::{Accounts, NoPermit, Permits};
+
+// ── the lock ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn holder(me: u16) -> Holder {
+    Holder::new(me, 1)
+}
+
+fn lock(word: &LockWord, me: u16) -> Found {
+    word.try_lock(holder(me)).unwrap_or_else(|| {
+        word.lock_slow(holder(me), 0, || Ok::<_, ()>(core::time::Duration::ZERO)).unwrap_or(Found::Poisoned)
+    })
+}
+
+#[test]
+fn a_lock_has_one_holder_and_wakes_the_next() {
+    model(50, || {
+        let (word, value) = (Arc::new(LockWord::new()), Arc::new(UnsafeCell::new(0_u32)));
+        let lockers: Vec<_> = (1..=2)
+            .map(|me| {
+                let (word, value) = (Arc::clone(&word), Arc::clone(&value));
+                thread::spawn(move || {
+                    assert_eq!(lock(&word, me), Found::Clean);
+                    // SAFETY: loom reports it if anybody else is at it.
+                    value.with_mut(|value| unsafe { *value += 1 });
+                    word.unlock(false);
+                })
+            })
+            .collect();
+        assert_eq!(lock(&word, 3), Found::Clean);
+        // SAFETY: as above.
+        value.with_mut(|value| unsafe { *value += 1 });
+        word.unlock(false);
+        lockers.into_iter().for_each(|locker| locker.join().unwrap());
+        // SAFETY: all are joined.
+        assert_eq!(value.with(|value| unsafe { *value }), 3, "L1");
+    });
+}
+
+/// One dies with the lock, another waits for it, a third sweeps: exactly one is told of the death.
+#[test]
+fn the_holders_death_is_told_to_one_who_waits() {
+    model(50, || {
+        let word = Arc::new(LockWord::new());
+        let dying = {
+            let word = Arc::clone(&word);
+            thread::spawn(move || lock(&word, 1) == Found::Clean)
+        };
+        let waiter = {
+            let word = Arc::clone(&word);
+            thread::spawn(move || {
+                let found = lock(&word, 2);
+                word.unlock(found != Found::Clean);
+                found
+            })
+        };
+        let held = dying.join().unwrap();
+        word.sweep(holder(1));
+        let found = waiter.join().unwrap();
+        assert!(held);
+        // It had the lock before the dead one did, or after: then it was told.
+        let after = lock(&word, 3);
+        let told = [found, after].iter().filter(|found| **found == Found::Died).count();
+        assert_eq!(told, 1, "L2: {found:?}, then {after:?}");
+        if found == Found::Died {
+            assert_eq!(after, Found::Poisoned, "L3");
+        }
+        word.mend();
+        word.unlock(false);
+        assert_eq!(lock(&word, 3), Found::Clean);
+    });
+}
+
+/// One that was woken dies before it takes the lock: the sweep wakes the other.
+#[test]
+fn a_wake_up_that_a_dead_one_got_reaches_another() {
+    model(50, || {
+        let word = Arc::new(LockWord::new());
+        assert_eq!(lock(&word, 3), Found::Clean);
+        let waiter = {
+            let word = Arc::clone(&word);
+            thread::spawn(move || {
+                let found = lock(&word, 2);
+                word.unlock(false);
+                found
+            })
+        };
+        let dying = {
+            let word = Arc::clone(&word);
+            // Sleeps once, wakes up, and is dead.
+            thread::spawn(move || {
+                let mut sleeps = 0;
+                let _ = word.try_lock(holder(1)).map_or_else(
+                    || {
+                        word.lock_slow(holder(1), 0, || {
+                            sleeps += 1;
+                            if sleeps > 1 { Err(()) } else { Ok(core::time::Duration::ZERO) }
+                        })
+                    },
+                    Ok,
+                );
+            })
+        };
+        word.unlock(false);
+        dying.join().unwrap();
+        word.sweep(holder(1));
+        assert_ne!(waiter.join().unwrap(), Found::Poisoned, "L4");
+    });
+}
+
+// ── the semaphore ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+struct Seats {
+    word: AtomicU64,
+    accounts: [AtomicU64; 4],
+}
+
+impl Accounts for &Seats {
+    fn account(&self, member: u16) -> &AtomicU64 {
+        &self.accounts[usize::from(member) % 4]
+    }
+}
+
+impl Seats {
+    fn new(permits: u32) -> Arc<Self> {
+        let seats = Self { word: AtomicU64::new(0), accounts: [const { () }; 4].map(|()| AtomicU64::new(0)) };
+        seats.permits().add(permits).unwrap();
+        Arc::new(seats)
+    }
+
+    fn permits(&self) -> Permits<'_, &Self> {
+        Permits { word: &self.word, accounts: self }
+    }
+}
+
+/// One takes a permit and dies at some step on the way; the others take and give; the sweep gets back what it had.
+#[test]
+fn a_dead_ones_permits_come_back() {
+    for dies_after_its_deed in [false, true] {
+        model(50, move || {
+            let seats = Seats::new(2);
+            let dying = {
+                let seats = Arc::clone(&seats);
+                thread::spawn(move || {
+                    if dies_after_its_deed {
+                        // The deed, and not the entry into its account: that is what others do for it.
+                        seats.permits().take_unsettled(1).unwrap();
+                    } else {
+                        seats.permits().take(1).unwrap();
+                    }
+                })
+            };
+            let living = {
+                let seats = Arc::clone(&seats);
+                thread::spawn(move || {
+                    let took = seats.permits().take(2);
+                    if took.is_ok() {
+                        seats.permits().give(2).unwrap();
+                    }
+                    took
+                })
+            };
+            dying.join().unwrap();
+            seats.permits().sweep(1);
+            assert!(matches!(living.join().unwrap(), Ok(()) | Err(NoPermit::NotNow)));
+            assert_eq!(seats.permits().left(), 2, "P1: a permit was lost, or made");
+            assert_eq!([1, 2].map(|member| seats.permits().held(member)), [0, 0], "P2");
+        });
+    }
+}
+
+// ── the event and the barrier ──────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn an_event_lets_go_whoever_waited_though_it_is_cleared() {
+    model(15, || {
+        let flag = Arc::new(Flag::new());
+        let waiter = {
+            let flag = Arc::clone(&flag);
+            let seen = flag.look();
+            thread::spawn(move || {
+                while !flag.passed(seen) {
+                    let announced = flag.signal().announce();
+                    if flag.passed(seen) {
+                        break;
+                    }
+                    flag.signal().sleep(announced, None);
+                }
+            })
+        };
+        flag.set();
+        flag.clear();
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_barrier_lets_both_through_twice() {
+    model(20, || {
+        let parties = Arc::new(Parties::new());
+        let wait = |parties: &Parties| match parties.arrive(2) {
+            Arrival::Last => true,
+            Arrival::Broken => panic!("nobody broke it"),
+            Arrival::Waits(turn) => {
+                while parties.passed(turn).is_none() {
+                    let announced = parties.signal().announce();
+                    if parties.passed(turn).is_some() {
+                        break;
+                    }
+                    parties.signal().sleep(announced, None);
+                }
+                false
+            }
+        };
+        let other = {
+            let parties = Arc::clone(&parties);
+            thread::spawn(move || [wait(&parties), wait(&parties)])
+        };
+        let mine = [wait(&parties), wait(&parties)];
+        let theirs = other.join().unwrap();
+        assert!((0..2).all(|round| mine[round] != theirs[round]), "one leads each round");
+    });
+}
