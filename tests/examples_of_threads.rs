@@ -3,7 +3,6 @@
 #[expect(dead_code, reason = "an example's main is not called")]
 #[path = "../examples/event.rs"]
 mod event;
-#[expect(dead_code, reason = "an example's main is not called")]
 #[path = "../examples/locks/threads.rs"]
 mod locks;
 #[expect(dead_code, reason = "an example's main is not called")]
