@@ -35,6 +35,7 @@ fn other_program(words: &[&str]) -> Fault {
 
 #[test]
 fn a_child_that_dies_before_it_is_ready_is_a_named_error() {
+    let _alone = crate::shm::alone();
     let hour = Duration::from_secs(3600);
     let (child, error) = faulty(other_program(&["/bin/false"]), hour);
     assert!(matches!(error, ProcessError::DiedInHandshake { code: Some(1), signal: None, .. }), "{error}");
@@ -46,6 +47,7 @@ fn a_child_that_dies_before_it_is_ready_is_a_named_error() {
 
 #[test]
 fn a_child_that_hangs_before_it_is_ready_is_killed_at_the_deadline_with_all_it_started() {
+    let _alone = crate::shm::alone();
     let limit = Duration::from_millis(100);
     let started = Instant::now();
     let mark = format!("sleep 98{}", std::process::id());
@@ -72,6 +74,7 @@ fn a_child_that_hangs_before_it_is_ready_is_killed_at_the_deadline_with_all_it_s
 
 #[test]
 fn a_child_that_says_something_else_is_another_build() {
+    let _alone = crate::shm::alone();
     // It answers through the socket that it was given, but not with a greeting.
     let script = "fd=${MILLPOND_CHILD%%:*}; head -c 48 /dev/zero >&$fd; sleep 1000";
     let (_, error) = faulty(other_program(&["/bin/bash", "-c", script]), Duration::from_secs(3600));
@@ -81,6 +84,7 @@ fn a_child_that_says_something_else_is_another_build() {
 
 #[test]
 fn each_side_sees_that_the_other_is_another_build() {
+    let _alone = crate::shm::alone();
     let ours = registry::identity();
     let others = [
         (Identity { protocol: 99, ..ours }, "version 1 of the handshake"),

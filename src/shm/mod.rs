@@ -66,3 +66,10 @@ pub(crate) use here::fresh;
 pub(crate) use here::{Here, attach, enlist, here, member_died, share};
 #[cfg(not(millpond_loom))]
 pub(crate) use members::{Member, is_member};
+
+/// One at a time, for tests that have members in the one segment of the test program, or count what is left in it.
+#[cfg(all(test, not(millpond_loom)))]
+pub(crate) fn alone() -> crate::os::LockGuard<'static, ()> {
+    static ALONE: crate::os::Lock<()> = crate::os::Lock::new(());
+    ALONE.lock()
+}

@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::os::{Lock, LockGuard};
 use crate::shm::{self, Member, message, step};
 
 const MEMBER: &str = "MILLPOND_TEST_MEMBER";
@@ -16,12 +15,6 @@ const WORDS: &str = "MILLPOND_TEST_WORDS";
 const STEP: &str = "MILLPOND_TEST_STEP";
 /// Where a child finds the segment.
 const SEGMENT: i32 = 63;
-
-/// One test at a time: they count what is left in the one segment of this process.
-pub(super) fn alone() -> LockGuard<'static, ()> {
-    static ALONE: Lock<()> = Lock::new(());
-    ALONE.lock()
-}
 
 /// Where a child kills itself: the step, and at which pass.
 pub(super) type Death = Option<(u32, u32)>;

@@ -48,7 +48,7 @@ fn whoever_is_killed_at_a_random_instant_harms_nobody() {
     if let Some(part) = child::words::<Part>() {
         part.play();
     }
-    let _alone = child::alone();
+    let _alone = crate::shm::alone();
     let kills = std::env::var("MILLPOND_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(64);
     kill_at_random(kills, 0x9E37_79B9_7F4A_7C15);
 }
