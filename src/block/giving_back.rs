@@ -1,11 +1,12 @@
 //! When memory goes back to the system, and how.
 
-use crate::os::{self, LockGuard};
+use crate::os::{self, Huge, LockGuard};
 use crate::primitive::Ordering;
 
 use super::quanta::Victims;
 use super::region::{HEADER_BYTES, RegionRef};
 use super::reserve::{Reserve, State};
+use super::settings::HugePages;
 use super::{HUGE_PAGE, QUANTUM};
 
 /// Free bytes that a shrinking heap keeps for its next needs.
@@ -51,9 +52,20 @@ impl Reserve {
                 state.dirty -= (before - quanta.dirty_count()) * QUANTUM;
                 from = victim.start + victim.len;
                 let bytes = victim.len * QUANTUM;
+                let place = region.quantum(victim.start);
+                let (huge, len) = region.huge_page_around(place);
+                let whole = quanta.is_whole_huge_page(victim);
+                let tell = state.settings.huge == HugePages::Growing;
                 drop(state);
+                if !whole && tell {
+                    // Or the system's own daemon makes it whole again, with all the memory that was given back.
+                    os::advise_huge(huge, len, Huge::Never);
+                }
                 // SAFETY: the victim was free and is marked as used, so nobody else has it.
-                let granted = unsafe { os::purge(region.quantum(victim.start), bytes) };
+                let granted = unsafe { os::purge(place, bytes) };
+                if whole && tell {
+                    os::advise_huge(huge, len, Huge::Whole);
+                }
                 state = self.state.lock();
                 // SAFETY: the lock is held, and the region is still mapped: a part of it was in use.
                 let quanta = unsafe { region.quanta() };

@@ -53,7 +53,8 @@ pub(crate) struct Quanta {
     aged: [u64; WORDS],
     longest: [u16; WORDS],
     most: u32,
-    end: u32,
+    /// Written once, by `open`.
+    pub(super) end: u32,
     used_count: u32,
     dirty_count: u32,
     /// One more than the first quantum from which on all lie on huge pages; 0 if none do.
@@ -112,6 +113,26 @@ impl Quanta {
     /// Where huge pages begin, if any do.
     pub(crate) fn huge_from(&self) -> Option<usize> {
         (self.huge_from as usize).checked_sub(1)
+    }
+
+    /// Whether the quanta from `start` on lie on a huge page, or would if the system was not told otherwise since.
+    fn on_huge_page(&self, start: usize) -> bool {
+        self.huge_from().is_some_and(|from| start >= from)
+    }
+
+    /// Whether the extent fills a huge page.
+    pub(crate) fn is_whole_huge_page(&self, extent: Extent) -> bool {
+        extent.len == PER_HUGE && self.on_huge_page(extent.start)
+    }
+
+    /// Whether the extent is a part of a huge page of which nothing is in use.
+    pub(crate) fn frees_huge_page(&self, extent: Extent) -> bool {
+        let start = extent.start / PER_HUGE * PER_HUGE;
+        let end = start + PER_HUGE;
+        end <= self.end as usize
+            && extent.end() <= end
+            && self.on_huge_page(start)
+            && bitmap::first_set(&self.used, start, end).is_none()
     }
 
     pub(crate) fn set_huge_from(&mut self, start: usize) {
@@ -253,7 +274,7 @@ impl Quanta {
         if count == 0 {
             return None;
         }
-        let on_huge_page = self.huge_from().is_some_and(|from| low >= from);
+        let on_huge_page = self.on_huge_page(low);
         let used = bitmap::count(&self.used, low, end);
         if end - low == PER_HUGE && used == 0 {
             // Wholly free. Young dirt in it means that it's in use now and then.

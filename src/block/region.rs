@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use super::descriptor::Run;
 use super::quanta::{PER_SLOT, Quanta};
-use super::{QUANTUM, REGION, SLOT, SMALLEST_BLOCK};
+use super::{HUGE_PAGE, QUANTUM, REGION, SLOT, SMALLEST_BLOCK};
 use crate::os::{self, Huge};
 
 const SLOTS: usize = REGION / SLOT;
@@ -94,6 +94,17 @@ impl RegionRef {
     /// The number of the quantum at `inside`.
     pub(crate) fn quantum_of(self, inside: NonNull<u8>) -> usize {
         (inside.addr().get() - self.0.addr().get()) / QUANTUM
+    }
+
+    /// The huge page's worth of address space around `inside`, as far as it is the region's.
+    pub(crate) fn huge_page_around(self, inside: NonNull<u8>) -> (NonNull<u8>, usize) {
+        let per_huge = HUGE_PAGE / QUANTUM;
+        let start = self.quantum_of(inside) / per_huge * per_huge;
+        // SAFETY: the header is mapped as long as its region.
+        let end = unsafe { &raw const (*self.0.as_ptr()).quanta.end };
+        // SAFETY: as above; it is written once, before anybody else knows the region.
+        let end = unsafe { end.read() } as usize;
+        (self.quantum(start), (end - start).min(per_huge) * QUANTUM)
     }
 
     /// The bookkeeping.

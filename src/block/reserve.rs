@@ -150,7 +150,13 @@ impl Reserve {
         let mut region = RegionRef::of(at);
         let extent = Extent { start: region.quantum_of(at), len: bytes.div_ceil(QUANTUM) };
         // SAFETY: the lock is held; the region is mapped since a part of it was in use.
-        unsafe { region.quanta() }.give_clean(extent);
+        let quanta = unsafe { region.quanta() };
+        quanta.give_clean(extent);
+        if quanta.frees_huge_page(extent) {
+            // It was split; what comes next may have it whole.
+            let (start, len) = region.huge_page_around(at);
+            os::advise_huge(start, len, Huge::Whole);
+        }
         state.figures.used -= extent.len * QUANTUM;
         state.figures.returned += bytes as u64;
     }

@@ -15,8 +15,9 @@ use super::descriptor::{Place, Run};
 use super::region::{RegionRef, WORDS_PER_SLOT};
 use super::reserve::Reserve;
 use super::run_list::{RunList, RunPtr};
+use super::settings::HugePages;
 use super::{BlockLayout, SLOT, bitmap};
-use crate::os;
+use crate::os::{self, Huge};
 
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
 #[derive(Debug)]
@@ -371,7 +372,8 @@ impl Runs {
     /// Chooses up to [`SWEEP_BATCH`] runs, of which at least `share` eighths are free, to be swept outside the lock.
     pub(crate) fn begin_sweep(&mut self, in_use: usize, share: usize) -> Sweep {
         self.mark = in_use;
-        let mut sweep = Sweep { runs: RunList { head: None }, targets: [None; SWEEP_BATCH], len: 0 };
+        let tell = self.reserve.settings().huge == HugePages::Growing;
+        let mut sweep = Sweep { runs: RunList { head: None }, targets: [None; SWEEP_BATCH], len: 0, tell };
         let pages = self.layout.run_bytes() / os::page_size();
         // What is kept ready stays present.
         if self.keep > 0 || pages == 0 || pages > FreePages::BITS as usize {
@@ -452,6 +454,8 @@ pub(crate) struct Sweep {
     /// Where the runs start, and what to give back of each.
     targets: [Option<(NonNull<u8>, FreePages)>; SWEEP_BATCH],
     len: usize,
+    /// Whether the system is told about huge pages.
+    tell: bool,
 }
 
 impl Sweep {
@@ -463,7 +467,14 @@ impl Sweep {
     /// Gives the free pages back: to be called with the depot's lock open.
     pub(crate) fn give_pages_back(&self) {
         let page = os::page_size();
+        let mut split = None;
         for (base, mut pages) in self.targets.iter().flatten().copied() {
+            let (huge, len) = RegionRef::of(base).huge_page_around(base);
+            if self.tell && pages != 0 && split != Some(huge) {
+                // Or the system's own daemon makes it whole again, with all the memory that was given back.
+                os::advise_huge(huge, len, Huge::Never);
+                split = Some(huge);
+            }
             let mut from = 0;
             while pages != 0 {
                 let start = from + pages.trailing_zeros() as usize;
