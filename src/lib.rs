@@ -29,7 +29,7 @@ mod shm;
 #[cfg(all(feature = "process", not(millpond_loom)))]
 pub mod ipc;
 
-#[cfg(feature = "thread")]
+#[cfg(any(feature = "thread", feature = "process"))]
 mod task;
 
 #[cfg(feature = "thread")]
@@ -52,5 +52,5 @@ pub use pool::{
     Block, BlockPool, BlockPoolBuilder, Created, OwnedBlock, OwnedPoolBox, Pool, PoolArc, PoolBox, PoolBuilder,
     PoolStats, Recycled, Recycler, RecyclerBuilder, RecyclerError, TryAllocError,
 };
-#[cfg(all(feature = "thread", not(millpond_loom)))]
+#[cfg(all(not(millpond_loom), any(feature = "thread", feature = "process")))]
 pub use task::{Dispatch, PoolError, TaskError, TaskHandle, WhenFull};

@@ -5,7 +5,7 @@
 
 #[cfg(not(millpond_loom))]
 mod imp {
-    #[cfg(feature = "thread")]
+    #[cfg(any(feature = "thread", feature = "process"))]
     pub(crate) use core::cell::UnsafeCell;
     pub(crate) use core::hint::spin_loop;
     #[cfg(any(feature = "thread", feature = "process"))]

@@ -5,7 +5,7 @@
 
 #[cfg(all(test, not(millpond_loom)))]
 pub(crate) mod fake;
-#[cfg(feature = "thread")]
+#[cfg(any(feature = "thread", feature = "process"))]
 #[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "system calls"))]
 mod futex;
 #[cfg(all(feature = "process", not(millpond_loom)))]
@@ -27,7 +27,7 @@ pub(crate) mod process;
 #[cfg(all(feature = "process", not(millpond_loom)))]
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod shared;
-#[cfg(all(feature = "thread", not(millpond_loom)))]
+#[cfg(all(not(millpond_loom), any(feature = "thread", feature = "process")))]
 #[expect(unsafe_code, reason = "system calls")]
 mod thread;
 #[cfg(not(millpond_loom))]
@@ -36,7 +36,7 @@ mod ticker;
 #[cfg(any(not(millpond_loom), test))]
 mod word;
 
-#[cfg(feature = "thread")]
+#[cfg(any(feature = "thread", feature = "process"))]
 pub(crate) use futex::Futex;
 #[cfg(all(debug_assertions, not(millpond_loom)))]
 pub(crate) use linux::fatal;
@@ -48,7 +48,7 @@ pub(crate) use linux::{
 pub(crate) use lock::{Lock, LockGuard};
 #[cfg(not(millpond_loom))]
 pub(crate) use once::Once;
-#[cfg(all(feature = "thread", not(millpond_loom)))]
+#[cfg(all(not(millpond_loom), any(feature = "thread", feature = "process")))]
 pub(crate) use thread::{has_core, set_affinity, set_nice};
 #[cfg(not(millpond_loom))]
 pub(crate) use ticker::Ticker;

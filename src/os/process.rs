@@ -22,6 +22,19 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Whether it ended by returning, or exiting, with 0.
+    pub(crate) fn exited_well(self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == Some(0))
+    }
+
+    /// The signal that killed it.
+    pub(crate) fn signal(self) -> Option<i32> {
+        match self {
+            Self::Status(status) => status.signal(),
+            Self::ReapedByOthers => None,
+        }
+    }
+
     /// Whether it ended by returning or exiting.
     pub(crate) fn exited(self) -> bool {
         matches!(self, Self::Status(status) if status.code().is_some())

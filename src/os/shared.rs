@@ -89,7 +89,6 @@ pub(crate) fn map_shared(file: BorrowedFd<'_>, len: usize) -> io::Result<NonNull
 ///
 /// # Safety
 /// Nobody uses the mapping any more.
-#[cfg(feature = "fuzzing")]
 pub(crate) unsafe fn unmap_shared(at: NonNull<u8>, len: usize) {
     // SAFETY: the caller's duty.
     let _ = unsafe { libc::munmap(at.as_ptr().cast(), len) };

@@ -1,9 +1,10 @@
 //! A child's start: what it is given, and the system's part of it.
 
 use core::time::Duration;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
@@ -11,11 +12,12 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 
 use super::channel;
-use super::charge::Charge;
+use super::charge::{Charge, Given};
 use super::error::ProcessError;
 use super::membership::Membership;
+use super::record::Watcher;
 use super::registry::{ENTRANCES, Identity, identity};
-use super::wire::{Greeting, Job};
+use super::wire::{Greeting, Job, Kind};
 use crate::os::launch::{self, Launch, c_string};
 
 /// The variable that tells a child that it is one: `socket:stdout:lifeline:parent`. The child removes it.
@@ -72,8 +74,27 @@ pub(super) struct Birth {
     in_test: bool,
     /// Its place in the memory that the processes share.
     pub(super) membership: Membership,
+    /// What it is given besides, and how it is watched, as a pool's worker.
+    pub(super) worker: Option<(Vec<OwnedFd>, Worker)>,
     #[cfg(test)]
     pub(super) fault: Option<Fault>,
+}
+
+/// How a pool's worker is watched.
+pub(super) struct Worker {
+    pub(super) watcher: Arc<dyn Watcher>,
+    /// The reading end of its standard error.
+    pub(super) ears: OwnedFd,
+    /// Whether what it says there is passed on to ours.
+    pub(super) passed_on: bool,
+    /// How many of the last bytes are kept.
+    pub(super) most: usize,
+}
+
+impl core::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Worker").field("passed_on", &self.passed_on).finish_non_exhaustive()
+    }
 }
 
 /// What a test has go wrong.
@@ -123,8 +144,20 @@ impl Birth {
             environment,
             in_test: entrance.is_some(),
             membership,
+            worker: None,
             #[cfg(test)]
             fault: None,
+        }
+    }
+
+    /// Changes what the child finds in its environment: a variable has this value, or is missing.
+    pub(super) fn set_variables(&mut self, changes: &[(OsString, Option<OsString>)]) {
+        for (key, value) in changes {
+            let start = [key.as_bytes(), b"="].concat();
+            self.environment.retain(|variable| !variable.as_bytes().starts_with(&start));
+            if let Some(value) = value {
+                self.environment.push(c_string(&[&start[..], value.as_bytes()].concat()));
+            }
         }
     }
 
@@ -159,11 +192,17 @@ impl Birth {
         let name = self.name.as_deref().unwrap_or(&program.comm);
         let (child, parent) = (self.membership.child.to_numbers(), self.membership.parent.to_numbers());
         let greeting = Greeting { identity, pid: std::process::id(), child, parent };
-        let descriptors = self.membership.memory().map_or_else(Vec::new, |memory| vec![memory, legacy.reports]);
+        let mut descriptors = Vec::new();
+        if let Some(memory) = self.membership.memory() {
+            descriptors.extend([Given::Lent(memory), Given::Lent(legacy.reports)]);
+        }
+        let (given, worker) = self.worker.take().unzip();
+        descriptors.extend(given.into_iter().flatten().map(Given::Own));
+        let kind = if worker.is_some() { Kind::Serve } else { Kind::Job };
         let mut words = greeting.to_bytes().to_vec();
-        words.extend(Job { task: self.task, name, arguments: &self.arguments }.to_frame());
+        words.extend(Job { task: self.task, name, arguments: &self.arguments }.to_frame(kind));
         let deadline = Instant::now().checked_add(self.handshake).map(|at| (at, self.handshake));
-        Ok(Charge::new(task, launched, ours, identity, (words, descriptors), deadline))
+        Ok(Charge::new(task, launched, ours, identity, (words, descriptors), deadline, worker))
     }
 
     #[cfg(not(test))]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::birth::Worker;
 use super::channel;
 use super::codec::Arrived;
 use super::record::{Outcome, Record};
@@ -30,7 +31,7 @@ pub(super) struct Charge {
     /// What it is told, and how much of that it was.
     words: Vec<u8>,
     /// What it is given with the first of that.
-    descriptors: Vec<BorrowedFd<'static>>,
+    descriptors: Vec<Given>,
     said: usize,
     waits_for_room: bool,
     reader: Reader,
@@ -39,6 +40,26 @@ pub(super) struct Charge {
     outcome: Outcome,
     /// Who it is in the shared memory.
     pub(super) member: Option<Member>,
+    /// Its standard error, where that is listened to, and whether what comes is passed on to ours.
+    ears: Option<(OwnedFd, bool)>,
+}
+
+/// A descriptor to give to a child.
+#[derive(Debug)]
+pub(super) enum Given {
+    /// Of what lives as long as the program.
+    Lent(BorrowedFd<'static>),
+    /// Of this child's alone.
+    Own(OwnedFd),
+}
+
+impl AsFd for Given {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Lent(fd) => *fd,
+            Self::Own(fd) => fd.as_fd(),
+        }
+    }
 }
 
 impl Charge {
@@ -48,12 +69,17 @@ impl Charge {
         launched: Launched,
         socket: OwnedFd,
         identity: Identity,
-        (words, descriptors): (Vec<u8>, Vec<BorrowedFd<'static>>),
+        (words, descriptors): (Vec<u8>, Vec<Given>),
         deadline: Option<(Instant, Duration)>,
+        worker: Option<Worker>,
     ) -> Self {
         let pidfd = Arc::new(launched.pidfd);
+        let (watcher, ears, most) = match worker {
+            Some(Worker { watcher, ears, passed_on, most }) => (Some(watcher), Some((ears, passed_on)), most),
+            None => (None, None, 0),
+        };
         Self {
-            record: Arc::new(Record::new(task, launched.pid, Arc::clone(&pidfd))),
+            record: Arc::new(Record::new(task, (launched.pid, Arc::clone(&pidfd)), watcher, most)),
             pid: launched.pid,
             pidfd,
             socket: Some(socket),
@@ -66,7 +92,33 @@ impl Charge {
             deadline,
             outcome: Outcome::NeverReady { late: None },
             member: None,
+            ears,
         }
+    }
+
+    /// Its standard error, while it is listened to.
+    pub(super) fn ears(&self) -> Option<BorrowedFd<'_>> {
+        self.ears.as_ref().map(|(ears, _)| ears.as_fd())
+    }
+
+    /// Takes in what it has said on its standard error. False: there is no more to come.
+    pub(super) fn listen(&mut self, scratch: &mut [u8]) -> bool {
+        while let Some((ears, passed_on)) = &self.ears {
+            match rustix::io::read(ears, &mut *scratch) {
+                Ok(0) => self.ears = None,
+                Ok(len) => {
+                    self.record.said(&scratch[..len]);
+                    if *passed_on {
+                        // Where ours takes nothing, it is lost, as it would be there.
+                        let _ = rustix::io::write(rustix::stdio::stderr(), &scratch[..len]);
+                    }
+                }
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => {}
+                Err(_) => self.ears = None,
+            }
+        }
+        false
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -116,7 +168,8 @@ impl Charge {
     fn say(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         while self.said < self.words.len() {
-            match channel::send(socket, &self.words[self.said..], &self.descriptors) {
+            let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
+            match channel::send(socket, &self.words[self.said..], &descriptors) {
                 Ok(sent) => {
                     self.said += sent;
                     self.descriptors.clear();
@@ -178,7 +231,7 @@ impl Charge {
                         Kind::Panicked => self.outcome = Outcome::Panicked(text(content)),
                         Kind::Undecodable => self.outcome = Outcome::Undecodable(text(content)),
                         Kind::Unencodable => self.outcome = Outcome::Unencodable(text(content)),
-                        Kind::Job => self.give_up(Outcome::Rubbish),
+                        Kind::Job | Kind::Serve => self.give_up(Outcome::Rubbish),
                     }
                 }
                 Err(_) if self.is_ready() => self.give_up(Outcome::Rubbish),

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::birth::MARKER;
 use super::channel;
 use super::membership::Seat;
+use super::pool;
 use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
@@ -70,8 +71,10 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>) -> ! {
     let mut inbox = Inbox { reader: Reader::default(), bytes: vec![0; 16 * 1024], have: 0..0, descriptors: Vec::new() };
     let Some(Message::Greeting(theirs)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     let mut descriptors = inbox.descriptors.drain(..);
-    let (memory, reports) = (descriptors.next(), descriptors.next());
-    drop(descriptors);
+    // They come with a seat only; what comes behind them is for a pool's worker.
+    let seated = matches!(Seat::from_numbers(theirs.child), Seat::Taken(_));
+    let (memory, reports) = if seated { (descriptors.next(), descriptors.next()) } else { (None, None) };
+    let given: Vec<OwnedFd> = descriptors.collect();
     let identity = registry::identity();
     if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
         && difference(identity, theirs.identity).is_none()
@@ -84,12 +87,26 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>) -> ! {
     if answered.is_err() || difference(identity, theirs.identity).is_some() {
         std::process::exit(NO_HANDSHAKE);
     }
-    let Some(Message::Frame(Kind::Job, content)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
+    let Some(Message::Frame(kind, content)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     drop(inbox);
     let Some(job) = Job::from_bytes(&content) else { std::process::exit(NO_HANDSHAKE) };
-    let Some(task) = registry::entry(job.task) else { std::process::exit(NO_HANDSHAKE) };
     set_comm(job.name);
     let to_parent = Seat::from_numbers(theirs.parent);
+    if kind == Kind::Serve {
+        let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket, reports, _lifeline: lifeline });
+        if cfg!(panic = "abort") {
+            say_panics(me);
+        }
+        let served = catch_unwind(AssertUnwindSafe(|| pool::serve(job.arguments, given, to_parent)));
+        let (kind, content, code) = match served {
+            Ok(Ok(())) => std::process::exit(0),
+            Ok(Err(reason)) => (Kind::Unencodable, reason, NO_HANDSHAKE),
+            Err(panic) => (Kind::Panicked, panic_message(&*panic).to_owned(), PANICKED),
+        };
+        me.say(kind, content.as_bytes());
+        std::process::exit(code)
+    }
+    let Some(task) = registry::entry(job.task) else { std::process::exit(NO_HANDSHAKE) };
     let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket, reports, _lifeline: lifeline });
     if cfg!(panic = "abort") {
         say_panics(me);
@@ -124,7 +141,7 @@ fn say_panics(me: &'static Me) {
     }));
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }

@@ -6,12 +6,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::membership::Seat;
-use crate::shm::{Member, message};
+use crate::shm::Member;
+use crate::shm::message::{self, Packet};
 
 /// A value's bytes for the process in that seat, or what serde says against it. The handles in the value are passed on,
 /// so the caller drops the value now.
 pub(super) fn encode<T: Serialize>(value: &T, to: &Seat) -> Result<Vec<u8>, String> {
-    let packet = message::encode(value).map_err(|error| error.to_string())?;
+    pass_on(message::encode(value).map_err(|error| error.to_string())?, to)
+}
+
+/// The same, of a value that is in bytes already.
+pub(super) fn pass_on(packet: Packet, to: &Seat) -> Result<Vec<u8>, String> {
     let to = match to {
         Seat::Taken(member) => *member,
         // No handle, so it goes to nobody.
@@ -34,6 +39,10 @@ impl Arrived {
         Self(bytes)
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(super) fn decode<T: DeserializeOwned>(mut self) -> Result<T, String> {
         decode(&core::mem::take(&mut self.0))
     }
@@ -41,8 +50,10 @@ impl Arrived {
 
 impl Drop for Arrived {
     fn drop(&mut self) {
-        // Claims the handles; a value of another type takes none of them, so they are released.
-        let _: Result<(), _> = decode(&self.0);
+        if message::has_handles(&self.0) {
+            // Claims the handles; a value of another type takes none of them, so they are released.
+            let _: Result<(), _> = decode(&self.0);
+        }
     }
 }
 

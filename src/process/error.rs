@@ -4,24 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::io;
 
-/// Which way a value travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Payload {
-    /// To the child.
-    Arguments,
-    /// Back from it.
-    Result,
-}
-
-impl fmt::Display for Payload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Arguments => "arguments",
-            Self::Result => "result",
-        })
-    }
-}
+pub use crate::task::Payload;
 
 /// Why a process was not started, or did not give its function's value.
 ///

@@ -56,8 +56,15 @@ impl Keeper {
                     members.bury(number);
                 }
             }
+            (_, Some((Source::Ears, number))) => self.listen(number),
             (_, Some((source, number))) => self.hear(number, source == Source::End),
             (_, None) => {}
+        }
+    }
+
+    fn listen(&mut self, number: u64) {
+        if let Some(charge) = self.supervisor.charges().all.get_mut(&number) {
+            charge.listen(&mut self.scratch);
         }
     }
 
@@ -70,6 +77,7 @@ impl Keeper {
             self.supervisor.charges().all.insert(number, charge);
             return;
         }
+        charge.listen(&mut self.scratch);
         self.supervisor.bury(charge);
     }
 

@@ -24,6 +24,11 @@ impl Seat {
         }
     }
 
+    /// Whoever takes it: for what is passed on before one knows to whom.
+    pub(super) fn anybody() -> Self {
+        Self::Taken(Member { index: shm::block::NOBODY, generation: 0 })
+    }
+
     pub(super) fn from_numbers((index, generation): (u32, u32)) -> Self {
         match index.try_into() {
             Ok(index) => Self::Taken(Member { index, generation }),

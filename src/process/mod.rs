@@ -47,6 +47,8 @@ mod graveyard;
 mod handle;
 mod keeper;
 mod membership;
+#[expect(unsafe_code, reason = "memory that processes share; tasks whose handles share them")]
+mod pool;
 mod record;
 #[expect(unsafe_code, reason = "a function's value from its type; a table that the linker makes")]
 mod registry;
@@ -58,6 +60,7 @@ mod wire;
 
 pub use error::{Payload, ProcessError};
 pub use handle::{Process, ProcessBuilder};
+pub use pool::{Imap, ImapUnordered, ProcessPool, ProcessPoolBuilder, Progress, WorkerStats, stop_requested};
 pub use registry::Task;
 
 use crate::primitive::{AtomicBool, Ordering};

@@ -1,6 +1,8 @@
 //! What a handle and the supervisor both know of one process.
 
+use core::fmt;
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -50,20 +52,62 @@ pub(super) struct State {
     pub(super) signalled: bool,
 }
 
+/// Who wants to hear of a process's end besides those who wait for it.
+pub(super) trait Watcher: Send + Sync {
+    /// It has ended, and was reaped: the record says how.
+    fn ended(&self);
+}
+
+/// What was heard of a process's standard error: the last bytes.
+struct Words {
+    last: Mutex<VecDeque<u8>>,
+    most: usize,
+}
+
 /// One process, from its start on.
-#[derive(Debug)]
 pub(super) struct Record {
     /// The function, by its path.
     pub(super) task: &'static str,
     state: Mutex<State>,
     /// The phase has changed.
     changed: Condvar,
+    watcher: Option<Arc<dyn Watcher>>,
+    words: Words,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("task", &self.task).field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl Record {
-    pub(super) fn new(task: &'static str, pid: u32, pidfd: Arc<OwnedFd>) -> Self {
-        let state = Mutex::new(State { phase: Phase::Started { pid, pidfd }, detached: false, signalled: false });
-        Self { task, state, changed: Condvar::new() }
+    /// A process that runs. `most` bytes of what it says are kept.
+    pub(super) fn new(
+        task: &'static str,
+        (pid, pidfd): (u32, Arc<OwnedFd>),
+        watcher: Option<Arc<dyn Watcher>>,
+        most: usize,
+    ) -> Self {
+        // What is watched is not waited for at the end of `main`: whoever watches does that.
+        let detached = watcher.is_some();
+        let state = Mutex::new(State { phase: Phase::Started { pid, pidfd }, detached, signalled: false });
+        Self { task, state, changed: Condvar::new(), watcher, words: Words { last: Mutex::default(), most } }
+    }
+
+    /// It has said this.
+    pub(super) fn said(&self, bytes: &[u8]) {
+        let mut last = self.words.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.extend(bytes);
+        let over = last.len().saturating_sub(self.words.most);
+        last.drain(..over);
+    }
+
+    /// The last that it has said.
+    pub(super) fn last_words(&self) -> String {
+        let last = self.words.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (one, other) = last.as_slices();
+        String::from_utf8_lossy(&[one, other].concat()).into_owned()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -74,6 +118,9 @@ impl Record {
     pub(super) fn ended(&self, end: End, outcome: Outcome) {
         self.state().phase = Phase::Ended { end, outcome: Some(outcome) };
         self.changed.notify_all();
+        if let Some(watcher) = &self.watcher {
+            watcher.ended();
+        }
     }
 
     /// Waits until it has ended. None if that isn't so by `until`.

@@ -5,6 +5,7 @@
 
 use core::any::{TypeId, type_name};
 use core::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,6 +89,7 @@ pub struct Entry {
     id: fn() -> TypeId,
     path: fn() -> &'static str,
     run: fn(&[u8], &Seat) -> Ran,
+    run_many: fn(&[u8], &Seat) -> Ran,
 }
 
 impl Entry {
@@ -100,7 +102,7 @@ impl Entry {
         A: Serialize + DeserializeOwned,
     {
         const { must_be_a_function::<F>() };
-        Self { id: TypeId::of::<F>, path: type_name::<F>, run: run::<F, A> }
+        Self { id: TypeId::of::<F>, path: type_name::<F>, run: run::<F, A>, run_many: run_many::<F, A> }
     }
 
     pub(super) fn path(&self) -> &'static str {
@@ -110,6 +112,11 @@ impl Entry {
     /// Reads the arguments, calls the function, and puts its value into bytes for the process in that seat.
     pub(super) fn run(&self, arguments: &[u8], to: &Seat) -> Ran {
         (self.run)(arguments, to)
+    }
+
+    /// Reads a list of arguments, calls the function for each, and puts its values into bytes: a [`Chunk`].
+    pub(super) fn run_many(&self, arguments: &[u8], to: &Seat) -> Ran {
+        (self.run_many)(arguments, to)
     }
 
     /// Where its code is: a number that changes from build to build, relative to a function of ours.
@@ -144,6 +151,35 @@ where
     };
     let value = function::<F>().call(arguments);
     match codec::encode(&value, to) {
+        Ok(bytes) => Ran::Returned(bytes),
+        Err(reason) => Ran::Unencodable(reason),
+    }
+}
+
+/// What comes of many calls in one: the values, up to the first call that panicked, and what that said.
+pub(super) type Chunk<R> = (Vec<R>, Option<String>);
+
+fn run_many<F, A>(arguments: &[u8], to: &Seat) -> Ran
+where
+    F: Task<A>,
+    A: Serialize + DeserializeOwned,
+{
+    let arguments: Vec<A> = match codec::decode(arguments) {
+        Ok(arguments) => arguments,
+        Err(reason) => return Ran::Undecodable(reason),
+    };
+    let mut chunk: Chunk<F::Output> = (Vec::with_capacity(arguments.len()), None);
+    for arguments in arguments {
+        let call = AssertUnwindSafe(|| function::<F>().call(arguments));
+        match catch_unwind(call) {
+            Ok(value) => chunk.0.push(value),
+            Err(panic) => {
+                chunk.1 = Some(super::child::panic_message(&*panic).to_owned());
+                break;
+            }
+        }
+    }
+    match codec::encode(&chunk, to) {
         Ok(bytes) => Ran::Returned(bytes),
         Err(reason) => Ran::Unencodable(reason),
     }

@@ -73,6 +73,8 @@ pub(super) enum Source {
     End = 1,
     /// The end of a member further down.
     Member = 2,
+    /// A child's standard error.
+    Ears = 3,
 }
 
 impl Source {
@@ -82,7 +84,9 @@ impl Source {
 
     pub(super) fn of(token: u64) -> Option<(Self, u64)> {
         let token = token.checked_sub(NUMBERED)?;
-        let source = [Self::Socket, Self::End, Self::Member].into_iter().find(|source| *source as u64 == token % 4)?;
+        let source = [Self::Socket, Self::End, Self::Member, Self::Ears]
+            .into_iter()
+            .find(|source| *source as u64 == token % 4)?;
         Some((source, token / 4))
     }
 }
@@ -204,7 +208,8 @@ impl Supervisor {
         };
         let room = if charge.wants_room() { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let watched = add(charge.pidfd(), Source::End, epoll::EventFlags::empty())
-            .and_then(|()| charge.socket().map_or(Ok(()), |socket| add(socket, Source::Socket, room)));
+            .and_then(|()| charge.socket().map_or(Ok(()), |socket| add(socket, Source::Socket, room)))
+            .and_then(|()| charge.ears().map_or(Ok(()), |ears| add(ears, Source::Ears, epoll::EventFlags::empty())));
         if let Err(error) = watched {
             self.let_go(&charge);
             return Err((charge, error));
@@ -224,6 +229,7 @@ impl Supervisor {
     pub(super) fn let_go(&self, charge: &Charge) {
         let _ = epoll::delete(&self.watch, charge.pidfd());
         let _ = charge.socket().map(|socket| epoll::delete(&self.watch, socket));
+        let _ = charge.ears().map(|ears| epoll::delete(&self.watch, ears));
     }
 
     /// Its end was seen: reaps it, and lets whoever waits know.
@@ -277,7 +283,7 @@ mod tests {
     #[test]
     fn tokens_say_what_they_stand_for() {
         assert_eq!((Source::of(WAKE), Source::of(REPORTS)), (None, None));
-        for source in [Source::Socket, Source::End, Source::Member] {
+        for source in [Source::Socket, Source::End, Source::Member, Source::Ears] {
             for number in [0, 1, 7, u64::from(u32::MAX)] {
                 assert_eq!(Source::of(source.token(number)), Some((source, number)));
             }

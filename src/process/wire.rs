@@ -82,11 +82,13 @@ pub(super) enum Kind {
     Undecodable = 4,
     /// Why the value could not be put into bytes.
     Unencodable = 5,
+    /// To a pool's worker: what it is to be. A [`Job`] too, of no function.
+    Serve = 6,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Job, Self::Returned, Self::Panicked, Self::Undecodable, Self::Unencodable]
+        [Self::Job, Self::Returned, Self::Panicked, Self::Undecodable, Self::Unencodable, Self::Serve]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -111,10 +113,10 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// The whole frame.
-    pub(super) fn to_frame(&self) -> Vec<u8> {
+    pub(super) fn to_frame(&self, kind: Kind) -> Vec<u8> {
         let len = 8 + self.name.len() + self.arguments.len();
         let mut bytes = Vec::with_capacity(HEADER + len);
-        bytes.extend(header(Kind::Job, len));
+        bytes.extend(header(kind, len));
         bytes.extend(self.task.to_le_bytes());
         bytes.extend(u32::try_from(self.name.len()).unwrap_or(0).to_le_bytes());
         bytes.extend(self.name.as_bytes());
@@ -215,11 +217,11 @@ mod tests {
     fn messages_come_whole_however_their_bytes_are_cut() {
         let job = Job { task: 3, name: "näme", arguments: &[1, 2, 3] };
         let mut bytes = GREETING_OF_7.to_bytes().to_vec();
-        bytes.extend(job.to_frame());
+        bytes.extend(job.to_frame(Kind::Job));
         bytes.extend(header(Kind::Returned, 0));
         bytes.extend(header(Kind::Panicked, 2));
         bytes.extend(b"no");
-        let content = job.to_frame().split_off(HEADER);
+        let content = job.to_frame(Kind::Job).split_off(HEADER);
         assert_eq!(Job::from_bytes(&content), Some(job));
         let expected = [
             Message::Greeting(GREETING_OF_7),
@@ -242,7 +244,7 @@ mod tests {
         bytes.extend([2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2]);
         assert_eq!(all(&mut reader, &bytes).unwrap().len(), 1);
         assert!(reader.frame.is_some_and(|(_, _, content)| content.capacity() < 100));
-        for kind in [0, 6, 255] {
+        for kind in [0, 7, 255] {
             let mut bytes = GREETING_OF_7.to_bytes().to_vec();
             bytes.extend([kind, 0, 0, 0, 0, 0, 0, 0, 0]);
             assert_eq!(all(&mut Reader::default(), &bytes), Err(Rubbish), "kind {kind}");

@@ -290,6 +290,11 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
     decode_with(rest, &mut claimed.ids)
 }
 
+/// Whether there are handles in what [`Packet::send_to`] gave.
+pub(crate) fn has_handles(bytes: &[u8]) -> bool {
+    bytes.first_chunk::<COUNT>().is_some_and(|count| u32::from_le_bytes(*count) != 0)
+}
+
 /// Handles that were claimed: those that nobody takes are released.
 struct Claimed {
     here: Here,

@@ -3,6 +3,25 @@
 use std::time::Duration;
 use std::{error, fmt, io};
 
+/// Which way a value travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Payload {
+    /// To the child.
+    Arguments,
+    /// Back from it.
+    Result,
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "arguments",
+            Self::Result => "result",
+        })
+    }
+}
+
 /// Why a task has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -13,11 +32,46 @@ pub enum TaskError {
         /// What the panic said; a placeholder if it said nothing that is text.
         message: String,
     },
-    /// It was cancelled, or its pool terminated, before it started.
+    /// It was cancelled, or its pool terminated, before it started; in a process pool also while it ran.
     Cancelled,
     /// The time given for it was over. From [`TaskHandle::join_timeout`](crate::TaskHandle::join_timeout): the task goes
-    /// on, and its handle can be joined again.
+    /// on, and its handle can be joined again. From a process pool with a time limit: the task was ended with its worker.
     TimedOut,
+    /// The process that ran it died, by whatever way, and it was not to be run again.
+    WorkerDied {
+        /// The process's id.
+        pid: u32,
+        /// The signal that killed it; none if it exited, or if nobody knows.
+        signal: Option<i32>,
+    },
+    /// A value was put into bytes, but could not be read back on the other side.
+    #[non_exhaustive]
+    Decode {
+        /// Which value.
+        what: Payload,
+        /// The function that was to take it, or returned it.
+        task: &'static str,
+        /// What serde says.
+        reason: String,
+    },
+    /// A value could not be put into bytes.
+    #[non_exhaustive]
+    Encode {
+        /// Which value.
+        what: Payload,
+        /// The function that was to take it, or returned it.
+        task: &'static str,
+        /// What serde says.
+        reason: String,
+    },
+    /// Its result has more bytes than a message may have.
+    #[non_exhaustive]
+    TooLarge {
+        /// The result's bytes.
+        bytes: usize,
+        /// The most that may be: `payload_limit` of the pool's builder.
+        limit: usize,
+    },
     /// Its result was taken before, by an earlier `join` or `await`.
     AlreadyJoined,
     /// The pool did not take it.
@@ -28,7 +82,20 @@ impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked { message } => write!(f, "the task panicked: {message}"),
-            Self::Cancelled => f.write_str("the task was cancelled before it started"),
+            Self::Cancelled => f.write_str("the task was cancelled"),
+            Self::WorkerDied { pid, signal: Some(signal) } => {
+                write!(f, "the worker process {pid} that ran the task was killed by signal {signal}")
+            }
+            Self::WorkerDied { pid, signal: None } => {
+                write!(f, "the worker process {pid} ended while it ran the task")
+            }
+            Self::Decode { what, task, reason } => write!(f, "the {what} of {task} could not be read back: {reason}"),
+            Self::Encode { what, task, reason } => write!(f, "the {what} of {task} could not be encoded: {reason}"),
+            Self::TooLarge { bytes, limit } => write!(
+                f,
+                "the result has {bytes} bytes, and a message of this pool at most {limit}: return a `SharedSlice`, or \
+                 raise `payload_limit`"
+            ),
             Self::TimedOut => f.write_str("the time given for the task was over before it ended"),
             Self::AlreadyJoined => f.write_str("the task's result was taken already: a task can be joined once"),
             Self::Pool(error) => write!(f, "the pool did not take the task: {error}"),
@@ -126,6 +193,80 @@ pub enum PoolError {
     },
     /// There was no memory for a task or its place in a queue.
     OutOfMemory,
+    /// The program doesn't call `millpond::process::init()`, so a worker would not know that it is one.
+    NotInitialized,
+    /// The function is in no [`tasks!`](crate::tasks) list, so a worker would not find it.
+    #[cfg(feature = "process")]
+    NotRegistered {
+        /// The function, by its whole path.
+        task: &'static str,
+    },
+    /// A task's arguments could not be put into bytes.
+    Encode {
+        /// The function that was to take them.
+        task: &'static str,
+        /// What serde says.
+        reason: String,
+    },
+    /// A task's arguments have more bytes than a message may have.
+    TooLarge {
+        /// The arguments' bytes.
+        bytes: usize,
+        /// The most that may be: `payload_limit` of the pool's builder.
+        limit: usize,
+    },
+    /// A worker of a process pool cannot make a process pool; a process that was started by itself can.
+    InsideWorker,
+    /// This process was forked, without becoming another program, from the one that made the pool.
+    Forked,
+    /// A worker process could not be started.
+    WorkerNotStarted {
+        /// The worker's number, from 0.
+        worker: usize,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The memory that the pool shares with its workers could not be had.
+    NoSharedMemory {
+        /// What the system says.
+        reason: String,
+    },
+    /// One worker after the other died before it was ready: the pool has given up, and all its tasks have this error.
+    CrashLoop {
+        /// How many died in a row.
+        deaths: u32,
+        /// What is known of the last one's end, and what it said.
+        last_words: String,
+    },
+    /// A worker has written over the memory that the pool shares with it: the pool has given up.
+    Damaged,
+}
+
+/// The last name of a path.
+#[cfg(feature = "process")]
+fn short(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
+}
+
+#[cfg(feature = "process")]
+impl TaskError {
+    /// A worker could not read a task's arguments. Of which task, [`of`](Self::of) says.
+    pub(crate) fn undecodable_arguments(reason: String) -> Self {
+        Self::Decode { what: Payload::Arguments, task: "", reason }
+    }
+
+    /// A worker could not put a result into bytes.
+    pub(crate) fn unencodable_result(reason: String) -> Self {
+        Self::Encode { what: Payload::Result, task: "", reason }
+    }
+
+    /// The same error, of this task.
+    pub(crate) fn of(mut self, path: &'static str) -> Self {
+        if let Self::Decode { task, .. } | Self::Encode { task, .. } = &mut self {
+            *task = path;
+        }
+        self
+    }
 }
 
 /// The system's words for an error number.
@@ -165,6 +306,35 @@ impl fmt::Display for PoolError {
             Self::AffinityRefused { code } => {
                 write!(f, "the system did not let a worker have its cores: {}", reason(*code))
             }
+            Self::NotInitialized => f.write_str(
+                "workers are this program, started again, and would not know that they are: make \
+                 `millpond::process::init();` the first line of `main` (in a test binary put `millpond::test_support!();` \
+                 beside the tests)",
+            ),
+            #[cfg(feature = "process")]
+            Self::NotRegistered { task } => {
+                write!(f, "{task} is not registered: add `millpond::tasks![{}];` beside it", short(task))
+            }
+            Self::Encode { task, reason } => write!(f, "the arguments of {task} could not be encoded: {reason}"),
+            Self::TooLarge { bytes, limit } => write!(
+                f,
+                "the arguments have {bytes} bytes, and a message of this pool at most {limit}: pass a `SharedSlice`, or \
+                 raise `payload_limit`"
+            ),
+            Self::InsideWorker => f.write_str(
+                "a worker of a process pool can't make a process pool: make it in the program itself, or in a `Process`",
+            ),
+            Self::Forked => f.write_str("this process is a forked copy of the one that has the pool: use it there"),
+            Self::WorkerNotStarted { worker, reason } => write!(f, "worker {worker} could not be started: {reason}"),
+            Self::NoSharedMemory { reason } => {
+                write!(f, "the memory that the pool shares with its workers could not be had: {reason}")
+            }
+            Self::CrashLoop { deaths, last_words } => {
+                write!(f, "{deaths} workers in a row died before they were ready; of the last: {last_words}")
+            }
+            Self::Damaged => f.write_str(
+                "a worker has written over the memory that the pool shares with it: the pool was given up, make a new one",
+            ),
             Self::OutOfMemory => f.write_str("there was no memory for the task or its place in a queue"),
         }
     }

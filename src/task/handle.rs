@@ -22,7 +22,11 @@ pub(crate) struct HandleTable {
     pub(crate) take: unsafe fn(NonNull<Core>, NonNull<()>),
     /// Before a wait: the pool may do the task here and now, if this thread is one of its own.
     pub(crate) help: unsafe fn(NonNull<Core>),
-    /// Has it never start, if it has not. True: that was so.
+    /// Sleeps until the outcome is there, or by mistake; false: the deadline has passed. None: on the core's own word.
+    pub(crate) sleep: Option<unsafe fn(NonNull<Core>, Option<Instant>) -> bool>,
+    /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway.
+    pub(crate) watch: Option<unsafe fn(NonNull<Core>)>,
+    /// Has it never start, if it has not; where a pool can, also ends it while it runs. True: it gives no value.
     pub(crate) cancel: unsafe fn(NonNull<Core>) -> bool,
     /// Frees the core's memory, and drops an outcome that nobody took.
     pub(crate) free: unsafe fn(NonNull<Core>),
@@ -166,6 +170,29 @@ impl<R> TaskHandle<R> {
         }
     }
 
+    /// Sleeps until the task is done, or by mistake. False: the deadline has passed.
+    fn sleep(&self, deadline: Option<Instant>) -> bool {
+        match self.core().table.sleep {
+            None => self.core().state.sleep(deadline),
+            // SAFETY: the core is live.
+            Some(sleep) => unsafe { sleep(self.core, deadline) },
+        }
+    }
+
+    /// The core, for its own pool.
+    #[cfg(feature = "process")]
+    pub(crate) fn core_pointer(&self) -> NonNull<Core> {
+        self.core
+    }
+
+    /// Waits until the task is done, and leaves its result where it is.
+    #[cfg(feature = "process")]
+    pub(crate) fn wait(&self) {
+        while !self.is_finished() {
+            self.sleep(None);
+        }
+    }
+
     /// Waits for the result.
     ///
     /// # Errors
@@ -175,7 +202,7 @@ impl<R> TaskHandle<R> {
         if !self.is_finished() {
             self.help();
             while !self.is_finished() {
-                self.core().state.sleep(None);
+                self.sleep(None);
             }
         }
         self.take()
@@ -192,7 +219,7 @@ impl<R> TaskHandle<R> {
             self.help();
             let deadline = Instant::now().checked_add(timeout);
             while !self.is_finished() {
-                if !self.core().state.sleep(deadline) && !self.is_finished() {
+                if !self.sleep(deadline) && !self.is_finished() {
                     return Err(TaskError::TimedOut);
                 }
             }
@@ -202,7 +229,8 @@ impl<R> TaskHandle<R> {
 
     /// Has the task never start. True if that worked; false if it has started, or ended, already.
     ///
-    /// The task's closure is dropped here; `join` then gives [`TaskError::Cancelled`].
+    /// The task's closure is dropped here; `join` then gives [`TaskError::Cancelled`]. A process pool's task is ended
+    /// also while it runs: its worker is killed, and another takes its place.
     #[expect(clippy::must_use_candidate, reason = "trying is enough for most")]
     pub fn cancel(&self) -> bool {
         // SAFETY: the core is live.
@@ -242,6 +270,10 @@ impl<R> Future for TaskHandle<R> {
         if !self.is_finished() {
             self.help();
             if !self.is_finished() && self.register(context.waker()) {
+                if let Some(watch) = self.core().table.watch {
+                    // SAFETY: the core is live.
+                    unsafe { watch(self.core) }
+                }
                 return Poll::Pending;
             }
         }

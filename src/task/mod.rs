@@ -14,14 +14,18 @@ mod handle;
 #[cfg(all(test, millpond_loom))]
 #[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
+#[cfg(not(millpond_loom))]
+mod options;
 mod state;
 
 #[cfg(not(millpond_loom))]
 pub use dispatch::{Dispatch, WhenFull};
 #[cfg(not(millpond_loom))]
-pub use error::{PoolError, TaskError};
+pub use error::{Payload, PoolError, TaskError};
 #[cfg(not(millpond_loom))]
 pub use handle::TaskHandle;
 #[cfg(not(millpond_loom))]
 pub(crate) use handle::{Core, HandleTable, Ran, Wanted};
+#[cfg(not(millpond_loom))]
+pub use options::MapOptions;
 pub(crate) use state::{Finished, Outcome, State};

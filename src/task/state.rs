@@ -18,7 +18,6 @@
 
 use crate::primitive::Ordering;
 
-#[cfg(feature = "thread")]
 use crate::os::Futex;
 
 const STARTED: u32 = 1;

@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ThreadPool;
-use super::map::MapOptions;
 use crate::os::{Futex, Lock};
 use crate::primitive::Ordering;
-use crate::task::{PoolError, TaskError, TaskHandle};
+use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 
 /// Pieces under way for each worker: one runs, the others wait for it.
 const AHEAD: usize = 4;

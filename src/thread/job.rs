@@ -200,8 +200,15 @@ pub(super) struct Task<F, R> {
 }
 
 impl<F: FnOnce() -> R, R> Task<F, R> {
-    const TABLE: HandleTable =
-        HandleTable { queue: Self::run, take: Self::take, help: Self::help, cancel: Self::cancel, free: Self::free };
+    const TABLE: HandleTable = HandleTable {
+        queue: Self::run,
+        take: Self::take,
+        help: Self::help,
+        sleep: None,
+        watch: None,
+        cancel: Self::cancel,
+        free: Self::free,
+    };
 
     /// An entry and a handle for the closure; the closure goes back to the caller if there is no memory.
     ///

@@ -2,7 +2,6 @@
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr::NonNull;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::crew::Crew;
@@ -12,49 +11,7 @@ use super::shared::Shared;
 use super::{fork_join, worker};
 use crate::os::Lock;
 use crate::primitive::{AtomicUsize, Ordering};
-use crate::task::TaskError;
-
-/// How a map is cut into pieces.
-///
-/// ```
-/// use millpond::thread::{MapOptions, ThreadPool};
-///
-/// let pool = ThreadPool::builder().workers(2).build()?;
-/// let squares = pool.map_with(MapOptions::new().chunk_size(100), 0..1_000_u64, |n| n * n)?;
-/// assert_eq!(squares[999], 998_001);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[must_use = "options are given to `map_with`, `imap_with` or `imap_unordered_with`"]
-pub struct MapOptions {
-    chunk: Option<NonZeroUsize>,
-}
-
-impl MapOptions {
-    /// The pool chooses.
-    pub const fn new() -> Self {
-        Self { chunk: None }
-    }
-
-    /// Items that a worker takes at once; 0 leaves the choice to the pool. Large pieces cost less, small ones are shared
-    /// more evenly.
-    pub const fn chunk_size(mut self, items: usize) -> Self {
-        self.chunk = NonZeroUsize::new(items);
-        self
-    }
-
-    /// Items of a piece when there are so many in all.
-    pub(super) fn pick(self, items: usize, workers: usize) -> usize {
-        /// Pieces for each worker: so uneven may the items be.
-        const PIECES: usize = 16;
-        self.chunk.map_or_else(|| items.div_ceil(workers * PIECES).max(1), NonZeroUsize::get)
-    }
-
-    /// Items of a piece when nobody knows how many there are in all.
-    pub(super) fn pick_lazily(self) -> usize {
-        self.chunk.map_or(1, NonZeroUsize::get)
-    }
-}
+use crate::task::{MapOptions, TaskError};
 
 /// A map that is under way, on the stack of whoever waits for it.
 struct Map<'a, T, R, F> {

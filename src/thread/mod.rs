@@ -54,11 +54,11 @@ mod stats;
 mod worker;
 
 #[cfg(not(millpond_loom))]
+pub use crate::task::MapOptions;
+#[cfg(not(millpond_loom))]
 pub use builder::ThreadPoolBuilder;
 #[cfg(not(millpond_loom))]
 pub use imap::{Imap, ImapUnordered};
-#[cfg(not(millpond_loom))]
-pub use map::MapOptions;
 #[cfg(not(millpond_loom))]
 pub use pool::ThreadPool;
 #[cfg(not(millpond_loom))]

@@ -9,13 +9,13 @@ use super::builder::ThreadPoolBuilder;
 use super::callback::Calling;
 use super::imap::{Imap, ImapUnordered};
 use super::job::{Ran, Spawned, StackTask, Task, guarded, message};
-use super::map::{self, MapOptions};
+use super::map;
 use super::scope::{self, Scope};
 use super::shared::Shared;
 use super::stats::{Progress, WorkerStats};
 use super::{fork_join, worker};
 use crate::os::Lock;
-use crate::task::{PoolError, TaskError, TaskHandle};
+use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 
 /// Workers, made ready up front, that run tasks.
 ///

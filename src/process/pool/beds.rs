@@ -1,0 +1,122 @@
+//! Who sleeps, who was woken and has not found anything yet: one bit for each hand.
+//!
+//! ```text
+//!  at work ──▶ asleep ──woken──▶ searching ──finds a task, or lies down again──▶ at work, asleep
+//! ```
+//! Z1. No task waits while a hand sleeps that could take it and nobody searches: a task is put in before one looks who
+//!     searches and sleeps; a hand says that it lies down, or that it searches no more, before it looks for tasks again.
+//! Z2. One that searches finds a task: then it wakes another if there are more. So one wake-up is under way at a time.
+//! Z3. A bit is cleared by one alone, who thereby has the duty (or the right) to wake that hand.
+//! Z4. A dead hand's bits are cleared by the parent, who then wakes somebody as if a task had come.
+
+use crate::primitive::{AtomicU64, Ordering};
+
+/// Hands that can be told apart.
+pub(super) const MOST_HANDS: usize = 1024;
+const WORDS: usize = if cfg!(millpond_loom) { 1 } else { MOST_HANDS / 64 };
+
+/// A bit for each hand.
+#[repr(C)]
+pub(super) struct Bits([AtomicU64; WORDS]);
+
+impl Bits {
+    #[cfg(all(test, millpond_loom))]
+    pub(super) fn new() -> Self {
+        Self(core::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    fn word(&self, hand: u16) -> (&AtomicU64, u64) {
+        let hand = usize::from(hand);
+        (&self.0[hand / 64 % WORDS], 1 << (hand % 64))
+    }
+
+    /// SeqCst, as all here: the order of all threads is what Z1 stands on.
+    fn set(&self, hand: u16) {
+        let (word, bit) = self.word(hand);
+        word.fetch_or(bit, Ordering::SeqCst);
+    }
+
+    /// Whether it was set (Z3).
+    fn clear(&self, hand: u16) -> bool {
+        let (word, bit) = self.word(hand);
+        word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    fn is_set(&self, hand: u16) -> bool {
+        let (word, bit) = self.word(hand);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// The first of a range that is set.
+    fn first(&self, hands: core::ops::Range<u16>) -> Option<u16> {
+        let mut hand = hands.start;
+        while hand < hands.end {
+            let (word, bit) = self.word(hand);
+            let rest = word.load(Ordering::SeqCst) & !(bit - 1);
+            let start = hand - hand % 64;
+            if rest != 0 {
+                #[expect(clippy::cast_possible_truncation, reason = "at most 63")]
+                let found = start + rest.trailing_zeros() as u16;
+                return (found < hands.end).then_some(found);
+            }
+            hand = start + 64;
+        }
+        None
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+    }
+}
+
+/// The two sets.
+#[repr(C)]
+pub(super) struct Beds {
+    pub(super) asleep: Bits,
+    pub(super) searching: Bits,
+}
+
+impl Beds {
+    /// A hand lies down. It looks for tasks once more after this, and calls [`get_up`](Self::get_up) if it finds one.
+    pub(super) fn lie_down(&self, hand: u16) {
+        self.asleep.set(hand);
+        self.searching.clear(hand);
+    }
+
+    /// A hand that has lain down has found a task after all, or has woken by itself. False: somebody has woken it.
+    pub(super) fn get_up(&self, hand: u16) -> bool {
+        self.asleep.clear(hand)
+    }
+
+    /// A hand has found a task. True: it was woken for one, and is to wake the next if there are more (Z2).
+    pub(super) fn found(&self, hand: u16) -> bool {
+        self.searching.is_set(hand) && self.searching.clear(hand)
+    }
+
+    /// A task has come: the hand to wake, if any of these sleeps and none of them searches (Z1). It searches from now on.
+    pub(super) fn pick(&self, hands: core::ops::Range<u16>) -> Option<u16> {
+        if self.searching.first(hands.clone()).is_some() {
+            return None;
+        }
+        self.pick_anyway(hands)
+    }
+
+    /// The same, whoever searches.
+    pub(super) fn pick_anyway(&self, hands: core::ops::Range<u16>) -> Option<u16> {
+        while let Some(hand) = self.asleep.first(hands.clone()) {
+            // Before it is woken, so that it is the one who clears it.
+            self.searching.set(hand);
+            if self.asleep.clear(hand) {
+                return Some(hand);
+            }
+            self.searching.clear(hand);
+        }
+        None
+    }
+
+    /// A hand is dead (Z4).
+    pub(super) fn bury(&self, hand: u16) {
+        self.asleep.clear(hand);
+        self.searching.clear(hand);
+    }
+}

@@ -1,0 +1,454 @@
+//! The pool's one thread in its parent: it starts workers and replaces them, keeps time limits, and ends the pool.
+//!
+//! No task waits for it: callers and workers wake each other. It sleeps on the bell until somebody rings: a worker that has
+//! come or gone, a task whose end it was asked to hear of, a line that gets short.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::error::ProcessError;
+use super::super::record::{Outcome, Phase as Life, Watcher};
+use super::crew::MOST_FAILURES;
+use super::desk::{Desk, Ended, Inner, Stage, as_u32};
+use super::ground::{self, MAGIC};
+use super::slot::{Phase, STOP, Word};
+use super::spec::{LEAVE, Origin, READY, STARTING};
+use super::stats::Count;
+use super::task::Task;
+use super::{line, slot, trace};
+use crate::os::process::End;
+use crate::primitive::{AtomicU64, Ordering};
+use crate::task::{PoolError, TaskError};
+
+/// How often things are looked at that should never be wrong, while there are tasks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Rings the bell when a worker has ended.
+impl Watcher for Desk {
+    fn ended(&self) {
+        self.ground.ring();
+    }
+}
+
+/// The thread's own state.
+#[derive(Debug)]
+pub(super) struct Foreman {
+    desk: Arc<Desk>,
+    origin: Origin,
+    ticked: Instant,
+    /// Each line's head at the last tick.
+    heads: Vec<u64>,
+}
+
+impl Foreman {
+    pub(super) fn new(desk: Arc<Desk>, origin: Origin) -> Self {
+        let heads = vec![0; desk.ground.plan.lines];
+        Self { desk, origin, ticked: Instant::now(), heads }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let bell = self.desk.ground.bell();
+            // Acquire: pairs with the Release of whoever rang.
+            bell.swap(0, Ordering::Acquire);
+            let (limit, over) = self.step();
+            if over {
+                break;
+            }
+            ground::sleep(self.desk.ground.bell(), 0, limit);
+        }
+        self.desk.terms.callbacks.finish();
+        self.desk.lock().ended = true;
+        self.desk.changed.notify_all();
+    }
+
+    /// Sees to everything. How long until something is to be seen to again, and whether the pool is at its end.
+    fn step(&mut self) -> (Option<Duration>, bool) {
+        let desk = Arc::clone(&self.desk);
+        let mut ended = Ended::new();
+        let mut inner = desk.lock();
+        for line in 0..desk.ground.plan.lines {
+            desk.harvest(&mut inner, line, &mut ended);
+            desk.refill(&mut inner, line, &mut ended);
+        }
+        self.look_after_workers(&mut inner, &mut ended);
+        let mut next = self.keep_limits(&mut inner, &mut ended);
+        if inner.placed.iter().any(Option::is_some) {
+            let now = Instant::now();
+            if now >= self.ticked + TICK {
+                self.ticked = now;
+                self.tick(&mut inner, &mut ended);
+            }
+            next = sooner(next, Some(self.ticked + TICK));
+        } else {
+            self.ticked = Instant::now();
+        }
+        self.go_on_to_the_end(&mut inner, &mut ended);
+        let (start, later) = self.places_to_fill(&mut inner);
+        next = sooner(next, later);
+        let over = inner.stage != Stage::Open && inner.unfinished == 0 && start.is_empty() && inner.crew.is_empty();
+        desk.changed.notify_all();
+        drop(inner);
+        desk.tell(ended);
+        for worker in start {
+            self.start(worker);
+        }
+        let left = next.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_micros(100));
+        (left, over)
+    }
+
+    /// Sees who is ready, and who has ended.
+    fn look_after_workers(&self, inner: &mut Inner, ended: &mut Ended) {
+        for index in 0..inner.crew.workers.len() {
+            let Some(record) = inner.crew.workers[index].record.clone() else { continue };
+            let post = self.desk.ground.post(index);
+            let worker = &mut inner.crew.workers[index];
+            let is_ready = post.phase.load(Ordering::Acquire) >= READY;
+            if is_ready && !worker.ready {
+                worker.ready = true;
+                trace::worker_ready(&self.desk.terms.name, index, worker.pid);
+                inner.crew.failures = 0;
+            }
+            let mut state = record.state();
+            if let Life::Ended { end, outcome } = &mut state.phase {
+                let (end, outcome) = (*end, outcome.take());
+                drop(state);
+                let said = record.last_words();
+                self.bury(inner, index, end, outcome, &said, ended);
+            }
+        }
+    }
+
+    /// A worker has ended: what it ran is run again or is an error, what it held is free.
+    fn bury(
+        &self,
+        inner: &mut Inner,
+        worker: usize,
+        end: End,
+        outcome: Option<Outcome>,
+        said: &str,
+        ended: &mut Ended,
+    ) {
+        let desk = &self.desk;
+        let hands = desk.ground.plan.hands_of(worker);
+        let place = &mut inner.crew.workers[worker];
+        place.record = None;
+        said.clone_into(&mut place.said);
+        let (pid, killed, ready) = (place.pid, core::mem::take(&mut place.killed), core::mem::take(&mut place.ready));
+        desk.ground.post(worker).phase.store(0, Ordering::Relaxed);
+        desk.ground.post(worker).pid.store(0, Ordering::Relaxed);
+        let planned = end.exited_well() && ready;
+        let how = describe(end, outcome.as_ref(), said);
+        trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
+        if !planned {
+            place.deaths += 1;
+            desk.counts.add(&desk.ground, Count::Deaths, 1);
+        }
+        let debts = core::mem::take(&mut place.debts);
+        if !ready && !killed {
+            inner.crew.failures += 1;
+            inner.crew.last_words = how;
+            // The first few at once; then ever slower, up to a quarter of a second.
+            let wait = Duration::from_millis(1 << inner.crew.failures.min(8));
+            let later = inner.crew.failures > 3;
+            inner.crew.workers[worker].not_before = later.then(|| Instant::now() + wait);
+        }
+        let mut victims = Vec::new();
+        for index in 0..as_u32(inner.placed.len()) {
+            let Some(slot) = desk.ground.slot(index) else { continue };
+            if inner.placed[index as usize].is_none() {
+                continue;
+            }
+            let seen = Word::load(&slot.word);
+            if hands.contains(&seen.hand()) && !desk.collect(inner, index, ended) && seen.phase() == Phase::Taken {
+                victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
+            }
+        }
+        for (slot, room) in debts.into_iter().chain(core::mem::take(&mut inner.crew.workers[worker].debts)) {
+            desk.give_slot(inner, slot, room);
+        }
+        for hand in hands.clone() {
+            desk.ground.head().beds.bury(hand);
+            let hand = desk.ground.hand(hand);
+            hand.bed.store(0, Ordering::Relaxed);
+            hand.slot.store(0, Ordering::Relaxed);
+            hand.full.iter().for_each(|full| full.store(0, Ordering::Relaxed));
+        }
+        let died = TaskError::WorkerDied { pid, signal: end.signal() };
+        let alone = victims.len() == 1;
+        for task in victims {
+            let verdict = match (killed, alone) {
+                _ if task.moves => Verdict::Lost,
+                // The pool killed it for another task's sake: this one is innocent.
+                (true, _) => Verdict::Innocent,
+                (false, true) if task.retries > 0 => Verdict::Again,
+                (false, true) => Verdict::Lost,
+                // One of them did it: each runs alone, to see which.
+                (false, false) => Verdict::Suspect,
+            };
+            self.judge(inner, worker, task, verdict, &died, ended);
+        }
+        let line = desk.terms.line_of_worker(worker);
+        desk.refill(inner, line, ended);
+        if line::len(desk.ground.ends(line)) > 0 {
+            desk.ground.call(desk.hands(line));
+        }
+    }
+
+    fn judge(
+        &self,
+        inner: &mut Inner,
+        worker: usize,
+        mut task: Task,
+        verdict: Verdict,
+        died: &TaskError,
+        ended: &mut Ended,
+    ) {
+        let desk = &self.desk;
+        if inner.stage == Stage::Terminated || verdict == Verdict::Lost {
+            return desk.end(inner, task, Err(died.clone()), ended);
+        }
+        if verdict == Verdict::Again {
+            task.retries -= 1;
+            desk.counts.add(&desk.ground, Count::Retried, 1);
+        }
+        trace::task_again(&task, verdict == Verdict::Again);
+        let line = if verdict == Verdict::Suspect && desk.terms.suspects {
+            desk.terms.suspects_line()
+        } else {
+            desk.terms.line_of_worker(worker)
+        };
+        if let super::task::Claimant::Handle(job) = &task.claimant {
+            job.job().line.store(as_u32(line), Ordering::Relaxed);
+        }
+        // Who waits for it sleeps in this process from now on, or finds its slot.
+        task.watched = true;
+        inner.lines[line].backlog.insert(task.number, task);
+        desk.refill(inner, line, ended);
+    }
+
+    /// Asks late tasks to stop, and ends those that are too late. When to look again.
+    fn keep_limits(&self, inner: &mut Inner, ended: &mut Ended) -> Option<Instant> {
+        let desk = &self.desk;
+        let mut next = None;
+        for index in 0..as_u32(inner.placed.len()) {
+            let Some(placed) = &mut inner.placed[index as usize] else { continue };
+            let limits = placed.task.limits;
+            let Some(first) = [limits.soft, limits.hard].into_iter().flatten().min() else { continue };
+            let Some(slot) = desk.ground.slot(index) else { continue };
+            let word = Word::load(&slot.word);
+            let now = Instant::now();
+            if word.phase() != Phase::Taken {
+                if word.phase() == Phase::Queued {
+                    // It can't be late before this.
+                    next = sooner(next, Some(now + first));
+                }
+                continue;
+            }
+            let taken = *placed.taken.get_or_insert_with(|| started(&slot.started, placed.at, now));
+            if let Some(soft) = limits.soft
+                && !placed.asked_to_stop
+            {
+                if now >= taken + soft {
+                    placed.asked_to_stop = true;
+                    slot::flag(&slot.word, STOP);
+                } else {
+                    next = sooner(next, Some(taken + soft));
+                }
+            }
+            let Some(hard) = limits.hard else { continue };
+            if now < taken + hard {
+                next = sooner(next, Some(taken + hard));
+            } else if let Some((placed, word)) = desk.revoke(inner, index, true) {
+                inner.crew.kill(desk.ground.plan.worker_of(word.hand()));
+                desk.end(inner, placed.task, Err(TaskError::TimedOut), ended);
+            }
+        }
+        next
+    }
+
+    /// Looks whether the segment says what it must, and whether tasks wait though nobody is at work.
+    fn tick(&mut self, inner: &mut Inner, ended: &mut Ended) {
+        let desk = Arc::clone(&self.desk);
+        let mut damaged = desk.ground.head().magic.load(Ordering::Relaxed) != MAGIC;
+        for index in 0..as_u32(inner.placed.len()) {
+            if inner.placed[index as usize].is_none() || desk.collect(inner, index, ended) {
+                continue;
+            }
+            let Some(slot) = desk.ground.slot(index) else { continue };
+            let word = Word::load(&slot.word);
+            let sane = match word.phase() {
+                Phase::Queued => true,
+                Phase::Taken => usize::from(word.hand()) < desk.ground.plan.hands(),
+                Phase::Done => true,
+                Phase::Free | Phase::Rubbish => false,
+            };
+            damaged |= !sane || word.generation() != inner.generations[index as usize];
+        }
+        for (index, state) in inner.lines.iter().enumerate() {
+            let (ends, places) = (desk.ground.ends(index), desk.ground.places(index));
+            let tail = ends.tail.0.load(Ordering::Relaxed);
+            let head = ends.head.0.load(Ordering::Relaxed);
+            let waiting = state.tail.wrapping_sub(head);
+            let is_as_written = |at: u64| {
+                let place = usize::try_from(at & (places.len() as u64 - 1)).unwrap_or(0);
+                places[place].load(Ordering::Relaxed) == state.written[place]
+            };
+            damaged |= tail != state.tail || waiting > places.len() as u64;
+            damaged |= !(0..waiting.min(places.len() as u64)).all(|n| is_as_written(head.wrapping_add(n)));
+            // A hand that was woken and stopped searches for ever.
+            if waiting > 0 && self.heads[index] == head {
+                desk.hands(index).for_each(|hand| desk.ground.wake(hand));
+            }
+            self.heads[index] = head;
+        }
+        if damaged && !matches!(inner.stage, Stage::Broken(_)) {
+            self.give_up(inner, PoolError::Damaged, ended);
+        }
+    }
+
+    fn give_up(&self, inner: &mut Inner, error: PoolError, ended: &mut Ended) {
+        inner.stage = Stage::Broken(error.clone());
+        self.desk.end_all(inner, &TaskError::Pool(error), ended);
+        inner.crew.kill_all();
+    }
+
+    /// What follows from the stage that the pool is in.
+    fn go_on_to_the_end(&self, inner: &mut Inner, ended: &mut Ended) {
+        if inner.crew.failures >= MOST_FAILURES && !matches!(inner.stage, Stage::Broken(_)) {
+            let last_words = inner.crew.last_words.clone();
+            let deaths = inner.crew.failures;
+            self.give_up(inner, PoolError::CrashLoop { deaths, last_words }, ended);
+        }
+        match inner.stage {
+            Stage::Open => {}
+            Stage::Closed if inner.unfinished > 0 => self.desk.watch_all(inner),
+            Stage::Closed => self.send_off(),
+            Stage::Terminated | Stage::Broken(_) => inner.crew.kill_all(),
+        }
+    }
+
+    /// Has all workers leave: there is nothing to do for them any more.
+    fn send_off(&self) {
+        let ground = &self.desk.ground;
+        // SeqCst: before a hand is woken, and looked at after lying down.
+        if ground.head().orders.swap(LEAVE, Ordering::SeqCst) != LEAVE {
+            (0..ground.plan.hands()).for_each(|hand| ground.wake(u16::try_from(hand).unwrap_or(0)));
+        }
+    }
+
+    /// Which places want a worker now, and when another will.
+    fn places_to_fill(&self, inner: &mut Inner) -> (Vec<usize>, Option<Instant>) {
+        let (mut now, mut later) = (Vec::new(), None);
+        let wanted = match inner.stage {
+            Stage::Open => true,
+            Stage::Closed => inner.unfinished > 0,
+            Stage::Terminated | Stage::Broken(_) => false,
+        };
+        for index in 0..inner.crew.workers.len() {
+            let worker = &inner.crew.workers[index];
+            let idle = index == self.desk.terms.workers && {
+                let line = self.desk.terms.suspects_line();
+                self.desk.waiting_in(inner, line) == 0
+            };
+            if !wanted || idle || worker.record.is_some() || worker.starting {
+                continue;
+            }
+            match worker.not_before.filter(|at| *at > Instant::now()) {
+                Some(at) => later = sooner(later, Some(at)),
+                None => {
+                    inner.crew.workers[index].starting = true;
+                    now.push(index);
+                }
+            }
+        }
+        (now, later)
+    }
+
+    fn start(&self, worker: usize) {
+        if let Err(error) = start(&self.desk, &self.origin, worker) {
+            let mut inner = self.desk.lock();
+            inner.crew.failures += 1;
+            inner.crew.last_words = error.to_string();
+            inner.crew.workers[worker].not_before = Some(Instant::now() + Duration::from_millis(50));
+            drop(inner);
+            self.desk.ground.ring();
+        }
+    }
+}
+
+/// Starts a worker at a place that was marked as `starting`.
+pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<(), ProcessError> {
+    let post = desk.ground.post(worker);
+    let incarnation = {
+        let mut inner = desk.lock();
+        inner.crew.workers[worker].incarnation += 1;
+        inner.crew.workers[worker].incarnation
+    };
+    post.phase.store(STARTING, Ordering::Relaxed);
+    post.incarnation.store(incarnation, Ordering::Relaxed);
+    post.since.store(ground::now(), Ordering::Relaxed);
+    let started = origin.start(worker, desk.ground.file().as_fd(), Arc::clone(desk) as Arc<dyn Watcher>);
+    let mut inner = desk.lock();
+    let place = &mut inner.crew.workers[worker];
+    place.starting = false;
+    let (pid, record) = started?;
+    place.pid = pid;
+    place.ready = false;
+    place.record = Some(record);
+    post.pid.store(pid, Ordering::Relaxed);
+    if matches!(inner.stage, Stage::Terminated | Stage::Broken(_)) {
+        inner.crew.kill(worker);
+    }
+    if incarnation > 1 {
+        desk.counts.add(&desk.ground, Count::Restarts, 1);
+    }
+    trace::worker_started(&desk.terms.name, worker, pid);
+    drop(inner);
+    // It may have ended before it was on record.
+    desk.ground.ring();
+    Ok(())
+}
+
+/// What becomes of a task whose worker died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It ends in an error.
+    Lost,
+    /// It is run again, which counts.
+    Again,
+    /// It is run again, which doesn't.
+    Innocent,
+    /// It is run again alone.
+    Suspect,
+}
+
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
+
+/// When a task was taken, as its hand says, if that can be.
+fn started(word: &AtomicU64, placed: Instant, now: Instant) -> Instant {
+    let since = ground::now().saturating_sub(word.load(Ordering::Relaxed));
+    now.checked_sub(Duration::from_nanos(since)).filter(|at| *at >= placed).unwrap_or(now)
+}
+
+/// How a worker ended, in words.
+fn describe(end: End, outcome: Option<&Outcome>, said: &str) -> String {
+    let how = match outcome {
+        Some(Outcome::Panicked(message)) => format!("it panicked: {message}"),
+        Some(Outcome::Undecodable(reason)) => format!("its first words could not be read: {reason}"),
+        Some(Outcome::Unencodable(reason)) => reason.clone(),
+        Some(Outcome::NeverReady { late: Some(after) }) => {
+            format!("it did not reach `millpond::process::init()` within {after:?}")
+        }
+        Some(Outcome::OtherBuild(difference)) => format!("it is not this program: {difference}"),
+        _ => match end {
+            End::Status(status) => format!("it ended with {status}"),
+            End::ReapedByOthers => "it ended, nobody knows how".to_owned(),
+        },
+    };
+    let said = said.trim();
+    if said.is_empty() { how } else { format!("{how}; its last words: {said}") }
+}

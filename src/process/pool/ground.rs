@@ -1,0 +1,492 @@
+//! The pool's segment: what lies where in it, and the mapping.
+//!
+//! ```text
+//! | head | posts: one a worker | hands: one a thread | lines: ends, places, done bits, slots | inbox | outboxes |
+//! ```
+//! Only this file turns numbers into addresses. Whatever the bytes say, a number is checked against the plan, which each
+//! side keeps for itself.
+
+use core::ptr::NonNull;
+use core::time::Duration;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::beds::Beds;
+use super::line::{Apart, Ends};
+use super::slot::Word;
+use crate::os::shared as os;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+
+/// "millpool", and the version of the layout.
+pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"millpoo1");
+/// Bytes of a message that lie in its slot.
+pub(super) const INLINE: usize = 208;
+const PAGE: usize = 4096;
+
+/// Structures of atomic words, for which any bytes are a value.
+///
+/// # Safety
+/// `repr(C)`, nothing but atomics and bytes in cells, aligned to at most a page.
+unsafe trait Shared {}
+
+/// What the whole pool shares.
+#[repr(C)]
+pub(super) struct Head {
+    pub(super) magic: AtomicU64,
+    pub(super) parent: AtomicU32,
+    pub(super) workers: AtomicU32,
+    pub(super) threads: AtomicU32,
+    pub(super) lines: AtomicU32,
+    pub(super) per_line: AtomicU32,
+    /// What workers are to do: see `Orders`.
+    pub(super) orders: AtomicU32,
+    pub(super) name: [AtomicU64; 8],
+    /// When the pool was made, in nanoseconds of the system's monotonic clock.
+    pub(super) since: AtomicU64,
+    /// What the parent has counted, for whoever looks on. See `Counts`.
+    pub(super) counts: [AtomicU64; 8],
+    /// The parent's thread sleeps on it.
+    pub(super) bell: Bell,
+    /// Tickets in a line at or below which the bell is rung when one is taken: more tasks wait in the parent's memory, or
+    /// somebody waits for room. 0: nobody does.
+    pub(super) low: Apart,
+    pub(super) beds: Beds,
+}
+// SAFETY: as said.
+unsafe impl Shared for Head {}
+
+/// A word to sleep on, on cache lines of its own.
+#[repr(C, align(128))]
+pub(super) struct Bell(pub(super) AtomicU32);
+
+/// A worker, as all see it.
+#[repr(C, align(64))]
+pub(super) struct Post {
+    pub(super) pid: AtomicU32,
+    /// 0 empty, 1 starting, 2 ready, 3 leaving.
+    pub(super) phase: AtomicU32,
+    /// How often a worker was started here.
+    pub(super) incarnation: AtomicU32,
+    _pad: AtomicU32,
+    pub(super) since: AtomicU64,
+}
+// SAFETY: as said.
+unsafe impl Shared for Post {}
+
+/// A thread that runs tasks.
+#[repr(C, align(128))]
+pub(super) struct Hand {
+    /// It sleeps on this: 1 while it does.
+    pub(super) bed: AtomicU32,
+    /// 1: the result in this outbox is still to be fetched.
+    pub(super) full: [AtomicU32; 2],
+    /// The slot of the task that it runs, plus one.
+    pub(super) slot: AtomicU32,
+    pub(super) ran: AtomicU64,
+    pub(super) panicked: AtomicU64,
+    pub(super) slept: AtomicU64,
+    /// How often it was woken.
+    pub(super) woken: AtomicU64,
+}
+// SAFETY: as said.
+unsafe impl Shared for Hand {}
+
+/// What is in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Kind {
+    /// Arguments for one call.
+    One = 1,
+    /// Arguments for many calls.
+    Many = 2,
+    Returned = 3,
+    Panicked = 4,
+    Undecodable = 5,
+    Unencodable = 6,
+    /// A result of more bytes than there may be: their number.
+    TooLarge = 7,
+}
+
+impl Kind {
+    pub(super) fn of(number: u32) -> Option<Self> {
+        use Kind::{Many, One, Panicked, Returned, TooLarge, Undecodable, Unencodable};
+        [One, Many, Returned, Panicked, Undecodable, Unencodable, TooLarge]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
+    }
+}
+
+/// Where a task lies.
+#[repr(C, align(256))]
+pub(super) struct Slot {
+    pub(super) word: AtomicU64,
+    /// When it was taken, in nanoseconds of the monotonic clock.
+    pub(super) started: AtomicU64,
+    pub(super) function: AtomicU32,
+    pub(super) kind: AtomicU32,
+    /// Bytes of the message.
+    pub(super) len: AtomicU64,
+    /// Where it lies, from the segment's start; 0: in the slot.
+    pub(super) at: AtomicU64,
+    /// The task's number.
+    pub(super) number: AtomicU64,
+    room: [AtomicU64; INLINE / 8],
+}
+// SAFETY: as said.
+unsafe impl Shared for Slot {}
+// SAFETY: as said.
+unsafe impl Shared for Ends {}
+// SAFETY: as said.
+unsafe impl Shared for AtomicU64 {}
+
+/// The numbers that decide where everything lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) workers: usize,
+    pub(super) threads: usize,
+    pub(super) lines: usize,
+    /// Slots of each line: a power of two, at least 64.
+    pub(super) per_line: usize,
+    /// Bytes of the largest message.
+    pub(super) most: usize,
+}
+
+/// Messages of the largest size for which the inbox has room.
+const INBOXES: usize = 4;
+
+impl Plan {
+    fn posts(self) -> usize {
+        size_of::<Head>().next_multiple_of(PAGE)
+    }
+
+    fn hands_at(self) -> usize {
+        self.posts() + self.workers * size_of::<Post>().next_multiple_of(128)
+    }
+
+    fn lines_at(self) -> usize {
+        (self.hands_at() + self.hands() * size_of::<Hand>()).next_multiple_of(PAGE)
+    }
+
+    fn line(self) -> usize {
+        (self.slots_in_line() + self.per_line * size_of::<Slot>()).next_multiple_of(PAGE)
+    }
+
+    /// Where the slots of a line begin, from its start.
+    fn slots_in_line(self) -> usize {
+        (size_of::<Ends>() + self.per_line * 8 + self.per_line / 8).next_multiple_of(align_of::<Slot>())
+    }
+
+    pub(super) fn hands(self) -> usize {
+        self.workers * self.threads
+    }
+
+    /// Where the room for large arguments is.
+    pub(super) fn inbox(self) -> core::ops::Range<usize> {
+        let start = self.lines_at() + self.lines * self.line();
+        start..start + INBOXES * self.largest()
+    }
+
+    fn largest(self) -> usize {
+        self.most.next_multiple_of(PAGE)
+    }
+
+    /// Where a hand puts large results: one of two places.
+    pub(super) fn outbox(self, hand: u16, which: usize) -> core::ops::Range<usize> {
+        let start = self.inbox().end + (2 * usize::from(hand) + which) * self.largest();
+        start..start + self.largest()
+    }
+
+    fn len(self) -> usize {
+        self.inbox().end + 2 * self.hands() * self.largest()
+    }
+
+    /// The slots of all lines.
+    pub(super) fn slots(self) -> usize {
+        self.lines * self.per_line
+    }
+
+    /// The hands of a worker.
+    #[expect(clippy::cast_possible_truncation, reason = "at most 1024 hands")]
+    pub(super) fn hands_of(self, worker: usize) -> core::ops::Range<u16> {
+        (worker * self.threads) as u16..((worker + 1) * self.threads) as u16
+    }
+
+    pub(super) fn worker_of(self, hand: u16) -> usize {
+        usize::from(hand) / self.threads
+    }
+}
+
+/// The mapped segment.
+#[derive(Debug)]
+pub(super) struct Ground {
+    base: NonNull<u8>,
+    file: OwnedFd,
+    pub(super) plan: Plan,
+}
+
+// SAFETY: all that is reached through it is atomic, or bytes that are copied.
+unsafe impl Send for Ground {}
+// SAFETY: as above.
+unsafe impl Sync for Ground {}
+
+impl Ground {
+    /// A new segment, with room for all but large messages.
+    pub(super) fn create(plan: Plan) -> io::Result<Self> {
+        let file = os::memory_file(plan.len())?;
+        let base = os::map_shared(file.as_fd(), plan.len())?;
+        let ground = Self { base, file, plan };
+        os::take_room(ground.file(), 0, plan.inbox().start)?;
+        let head = ground.head();
+        for (word, number) in [
+            (&head.parent, crate::os::shared::process_id() as usize),
+            (&head.workers, plan.workers),
+            (&head.threads, plan.threads),
+            (&head.lines, plan.lines),
+            (&head.per_line, plan.per_line),
+        ] {
+            word.store(u32::try_from(number).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
+        head.magic.store(MAGIC, Ordering::Release);
+        Ok(ground)
+    }
+
+    /// Writes what whoever looks on wants to know.
+    pub(super) fn introduce(&self, name: &str) {
+        let head = self.head();
+        head.since.store(now(), Ordering::Relaxed);
+        let mut bytes = [0; 64];
+        let len = name.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        for (word, bytes) in head.name.iter().zip(bytes.as_chunks::<8>().0) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// Maps the segment that this process was given.
+    pub(super) fn open(file: OwnedFd, plan: Plan) -> io::Result<Self> {
+        if os::sealed_length(file.as_fd())? != plan.len() {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        let base = os::map_shared(file.as_fd(), plan.len())?;
+        Ok(Self { base, file, plan })
+    }
+
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The structure at an offset.
+    fn at<T: Shared>(&self, offset: usize) -> &T {
+        assert!(offset + size_of::<T>() <= self.plan.len() && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: inside the mapping, as just checked.
+        let place = unsafe { self.base.byte_add(offset) };
+        // SAFETY: mapped as long as `self`, aligned (the base is to a page), and any bytes are a value (`Shared`).
+        unsafe { place.cast::<T>().as_ref() }
+    }
+
+    fn list<T: Shared>(&self, offset: usize, len: usize) -> &[T] {
+        assert!(offset + len * size_of::<T>() <= self.plan.len() && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: inside the mapping, as just checked.
+        let place = unsafe { self.base.byte_add(offset) };
+        // SAFETY: as in `at`.
+        unsafe { core::slice::from_raw_parts(place.cast::<T>().as_ptr(), len) }
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        self.at(0)
+    }
+
+    pub(super) fn post(&self, worker: usize) -> &Post {
+        assert!(worker < self.plan.workers);
+        self.at(self.plan.posts() + worker * size_of::<Post>().next_multiple_of(128))
+    }
+
+    pub(super) fn hand(&self, hand: u16) -> &Hand {
+        assert!(usize::from(hand) < self.plan.hands());
+        self.at(self.plan.hands_at() + usize::from(hand) * size_of::<Hand>())
+    }
+
+    fn line_at(&self, line: usize) -> usize {
+        assert!(line < self.plan.lines);
+        self.plan.lines_at() + line * self.plan.line()
+    }
+
+    pub(super) fn ends(&self, line: usize) -> &Ends {
+        self.at(self.line_at(line))
+    }
+
+    pub(super) fn places(&self, line: usize) -> &[AtomicU64] {
+        self.list(self.line_at(line) + size_of::<Ends>(), self.plan.per_line)
+    }
+
+    /// A bit for each slot of a line: its task is done, and that is to be seen to.
+    pub(super) fn done(&self, line: usize) -> &[AtomicU64] {
+        let at = self.line_at(line) + size_of::<Ends>() + self.plan.per_line * 8;
+        self.list(at, self.plan.per_line / 64)
+    }
+
+    fn slot_at(&self, slot: u32) -> Option<usize> {
+        let slot = slot as usize;
+        let (line, index) = (slot / self.plan.per_line, slot % self.plan.per_line);
+        (line < self.plan.lines).then(|| self.line_at(line) + self.plan.slots_in_line() + index * size_of::<Slot>())
+    }
+
+    /// A slot by its number, counted through all lines. `None` for a number that is none.
+    pub(super) fn slot(&self, slot: u32) -> Option<&Slot> {
+        self.slot_at(slot).map(|at| self.at(at))
+    }
+
+    /// Where a slot's own room is.
+    pub(super) fn room(&self, slot: u32) -> Option<usize> {
+        self.slot_at(slot).map(|at| at + core::mem::offset_of!(Slot, room))
+    }
+
+    /// Copies bytes into the segment.
+    pub(super) fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.plan.len()));
+        // SAFETY: inside the mapping, as just checked.
+        let to = unsafe { self.base.byte_add(at) };
+        // SAFETY: both ranges are valid; a slice of ours is not in the segment, of which there are no slices.
+        unsafe { os::copy_in(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+    }
+
+    /// Copies bytes out of the segment, over those that `into` had.
+    pub(super) fn read(&self, at: usize, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.plan.len()));
+        into.clear();
+        into.try_reserve_exact(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        // SAFETY: inside the mapping, as just checked.
+        let from = unsafe { self.base.byte_add(at) };
+        // SAFETY: both ranges are valid, the second since there is room for so many bytes.
+        unsafe { os::copy_out(from.as_ptr(), into.as_mut_ptr(), len) };
+        // SAFETY: written just now.
+        unsafe { into.set_len(len) };
+        Ok(())
+    }
+
+    /// Takes pages for a range, so that touching them cannot fail.
+    pub(super) fn take_room(&self, range: core::ops::Range<usize>) -> io::Result<()> {
+        os::take_room(self.file(), range.start, range.len())
+    }
+
+    pub(super) fn give_room(&self, range: core::ops::Range<usize>) {
+        // Where the system refuses, the pages stay.
+        let _ = os::give_room(self.file(), range.start, range.len());
+    }
+
+    /// Has the parent's thread look.
+    pub(super) fn ring(&self) {
+        let bell = self.bell();
+        // AcqRel: what was done before is seen by whoever takes the bell's word.
+        if bell.swap(1, Ordering::AcqRel) == 0 {
+            os::shared_wake(bell, 1);
+        }
+    }
+
+    /// The bell's word: 1 after it was rung.
+    pub(super) fn bell(&self) -> &AtomicU32 {
+        &self.head().bell.0
+    }
+
+    /// Sleeps on a slot's word while its lower half is as it was seen.
+    pub(super) fn sleep_on(word: &AtomicU64, seen: Word, most: Option<Duration>) {
+        os::shared_wait(lower(word), seen.low(), most);
+    }
+
+    /// Wakes all who sleep on a slot's word.
+    pub(super) fn wake_all_on(word: &AtomicU64) {
+        os::shared_wake(lower(word), i32::MAX);
+    }
+
+    /// Wakes a hand.
+    pub(super) fn wake(&self, hand: u16) {
+        let hand = self.hand(hand);
+        hand.woken.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with the Acquire of the hand that gets up.
+        hand.bed.store(0, Ordering::Release);
+        os::shared_wake(&hand.bed, 1);
+    }
+
+    /// A task has come to a line: wakes one of its hands, if one sleeps and none searches.
+    pub(super) fn call(&self, hands: core::ops::Range<u16>) {
+        if let Some(hand) = self.head().beds.pick(hands) {
+            self.wake(hand);
+        }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a reference any more: all are borrowed from `self`.
+        unsafe { os::unmap_shared(self.base, self.plan.len()) };
+    }
+}
+
+/// The lower half of a word, for the system's calls alone: nobody here reads it as such.
+fn lower(word: &AtomicU64) -> &AtomicU32 {
+    let at = if cfg!(target_endian = "little") { 0 } else { 4 };
+    // SAFETY: inside the word.
+    let half = unsafe { NonNull::from(word).byte_add(at) };
+    // SAFETY: half of an atomic word: aligned, lives as long, and any bytes are a value.
+    unsafe { half.cast::<AtomicU32>().as_ref() }
+}
+
+/// The monotonic clock, which all processes share, in nanoseconds.
+pub(super) fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+pub(super) fn sleep(word: &AtomicU32, expected: u32, most: Option<Duration>) {
+    os::shared_wait(word, expected, most);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_overlaps_and_all_is_inside() {
+        for (workers, threads, lines, per_line) in [(1, 1, 2, 64), (4, 1, 2, 1024), (3, 5, 4, 64), (64, 16, 65, 128)] {
+            let plan = Plan { workers, threads, lines, per_line, most: 5000 };
+            let ground = Ground::create(plan).unwrap();
+            let mut ranges = vec![(0, size_of::<Head>())];
+            let address = |place: *const u8| place.addr() - ground.base.as_ptr().addr();
+            let mut add = |place: *const u8, len: usize| ranges.push((address(place), len));
+            (0..workers).for_each(|n| add(core::ptr::from_ref(ground.post(n)).cast(), size_of::<Post>()));
+            (0..plan.hands()).for_each(|n| add(core::ptr::from_ref(ground.hand(n as u16)).cast(), size_of::<Hand>()));
+            for line in 0..lines {
+                add(core::ptr::from_ref(ground.ends(line)).cast(), size_of::<Ends>());
+                add(ground.places(line).as_ptr().cast(), 8 * per_line);
+                add(ground.done(line).as_ptr().cast(), per_line / 8);
+            }
+            for slot in 0..plan.slots() as u32 {
+                add(core::ptr::from_ref(ground.slot(slot).unwrap()).cast(), size_of::<Slot>());
+            }
+            ranges.push((plan.inbox().start, plan.inbox().len()));
+            for hand in 0..plan.hands() as u16 {
+                (0..2).for_each(|which| ranges.push((plan.outbox(hand, which).start, plan.outbox(hand, which).len())));
+            }
+            ranges.sort_unstable();
+            assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{plan:?}");
+            assert!(ranges.last().is_some_and(|last| last.0 + last.1 <= plan.len()));
+            assert!(ground.slot(plan.slots() as u32).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let plan = Plan { workers: 1, threads: 1, lines: 1, per_line: 64, most: 1 << 20 };
+        let ground = Ground::create(plan).unwrap();
+        let bytes: Vec<u8> = (0..200_u8).collect();
+        let mut back = Vec::new();
+        ground.write(ground.room(63).unwrap(), &bytes);
+        ground.read(ground.room(63).unwrap(), 200, &mut back).unwrap();
+        assert_eq!(back, bytes);
+        ground.take_room(plan.outbox(0, 1)).unwrap();
+        ground.write(plan.outbox(0, 1).start, &bytes);
+        ground.read(plan.outbox(0, 1).start, 200, &mut back).unwrap();
+        assert_eq!(back, bytes);
+    }
+}

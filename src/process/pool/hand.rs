@@ -1,0 +1,367 @@
+//! The worker's side: threads that take tasks, run them, and put results where the parent finds them.
+
+use core::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::super::child::panic_message;
+use super::super::membership::Seat;
+use super::super::registry::{self, Ran};
+use super::ground::{self, Ground, INLINE, Kind};
+use super::slot::{self, NOTIFY, STOP, WAITED, Word};
+use super::spec::{LEAVE, LEAVING, READY, Spec};
+use super::{line, trace};
+use crate::os;
+use crate::primitive::plain::OnceLock;
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
+
+/// Looks for a task before a hand lies down: a few microseconds.
+const LOOKS: u32 = 100;
+
+/// Tasks between two looks at how much memory this process uses.
+const TASKS_BETWEEN_LOOKS: u64 = 16;
+
+/// What the hands of this worker share.
+struct Shop {
+    ground: Ground,
+    spec: Spec,
+    to_parent: Seat,
+    /// Tasks run here.
+    ran: AtomicU64,
+    leaving: AtomicBool,
+}
+
+/// The one of this process, if it is a worker.
+static SHOP: OnceLock<Arc<Shop>> = OnceLock::new();
+
+std::thread_local! {
+    /// The slot, plus one, and the generation of the task that this thread runs.
+    static CURRENT: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Whether this process is a pool's worker.
+pub(super) fn is_worker() -> bool {
+    SHOP.get().is_some()
+}
+
+/// Whether the task that runs on this thread has been asked to stop: its soft time limit is over.
+///
+/// For tasks that can end early: look here at times, and return. Elsewhere than in a task of a process pool it is false.
+///
+/// ```
+/// fn count() -> u64 {
+///     let mut n = 0;
+///     while n < 1_000_000 && !millpond::process::stop_requested() {
+///         n += 1;
+///     }
+///     n
+/// }
+/// assert_eq!(count(), 1_000_000);
+/// ```
+#[must_use]
+pub fn stop_requested() -> bool {
+    let (slot, generation) = CURRENT.get();
+    let (Some(index), Some(shop)) = (slot.checked_sub(1), SHOP.get()) else { return false };
+    shop.ground.slot(index).is_some_and(|slot| {
+        let word = Word::load(&slot.word);
+        word.has(STOP) || word.generation() != generation
+    })
+}
+
+/// Serves as a pool's worker until there is nothing to do for it. An error is why it can't be one.
+pub(in crate::process) fn serve(spec: &[u8], given: Vec<OwnedFd>, to_parent: Seat) -> Result<(), String> {
+    let spec = Spec::from_bytes(spec)?;
+    let mut given = given.into_iter();
+    let (Some(memory), Some(mouth)) = (given.next(), given.next()) else {
+        return Err("it was given no memory".to_owned());
+    };
+    let before = speak_into(&mouth);
+    drop(mouth);
+    let ground = Ground::open(memory, spec.plan).map_err(|error| format!("the pool's memory: {error}"))?;
+    take_on(&spec)?;
+    let shop = Arc::new(Shop { ground, spec, to_parent, ran: AtomicU64::new(0), leaving: AtomicBool::new(false) });
+    let shop = Arc::clone(SHOP.get_or_init(|| shop));
+    call(&shop, shop.spec.initializer.as_ref(), "initializer")?;
+    let hands = shop.ground.plan.hands_of(shop.spec.worker);
+    let threads = if shop.spec.for_suspects { 1 } else { hands.len() };
+    let mut others = Vec::new();
+    for hand in hands.clone().take(threads).skip(1) {
+        let shop = Arc::clone(&shop);
+        let thread = std::thread::Builder::new().name(format!("hand-{hand}"));
+        others.push(thread.spawn(move || shop.work(hand)).map_err(|error| format!("a thread: {error}"))?);
+    }
+    if let (Some(before), false) = (before, shop.spec.captured) {
+        let _ = rustix::stdio::dup2_stderr(&before);
+    }
+    let post = shop.ground.post(shop.spec.worker);
+    // Release: pairs with the Acquire of the parent's thread.
+    post.phase.store(READY, Ordering::Release);
+    shop.ground.ring();
+    shop.work(hands.start);
+    for other in others {
+        // Tasks' panics are caught.
+        let _ = other.join();
+    }
+    call(&shop, shop.spec.on_exit.as_ref(), "exit hook")
+}
+
+/// Standard error goes to the parent; what it was before.
+fn speak_into(mouth: &OwnedFd) -> Option<OwnedFd> {
+    let before = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok();
+    let _ = rustix::stdio::dup2_stderr(mouth);
+    before
+}
+
+/// Takes on the pool's attributes.
+fn take_on(spec: &Spec) -> Result<(), String> {
+    if let Some(nice) = spec.nice {
+        os::set_nice(nice).map_err(|error| format!("nice value {nice}: {error}"))?;
+    }
+    if let Some(cores) = &spec.cores {
+        os::set_affinity(cores).map_err(|error| format!("cores {cores:?}: {error}"))?;
+    }
+    if let Some(folder) = &spec.folder {
+        std::env::set_current_dir(folder).map_err(|error| format!("folder {}: {error}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Calls a hook.
+fn call(shop: &Shop, hook: Option<&(u32, Vec<u8>)>, what: &str) -> Result<(), String> {
+    let Some((function, arguments)) = hook else { return Ok(()) };
+    let entry = registry::entry(*function).ok_or_else(|| format!("the {what} is not in this program"))?;
+    match entry.run(arguments, &shop.to_parent) {
+        Ran::Returned(bytes) => {
+            drop(super::super::codec::Arrived::new(bytes));
+            Ok(())
+        }
+        Ran::Undecodable(reason) => Err(format!("the arguments of the {what} could not be read: {reason}")),
+        Ran::Unencodable(reason) => Err(format!("the result of the {what} could not be encoded: {reason}")),
+    }
+}
+
+/// What a hand keeps between tasks.
+struct Own {
+    hand: u16,
+    arguments: Vec<u8>,
+    /// Which outbox comes next, and how many bytes of each have their pages.
+    next: usize,
+    warm: [usize; 2],
+}
+
+impl Shop {
+    /// A hand's life.
+    fn work(&self, hand: u16) {
+        let ends = self.ground.ends(self.spec.line);
+        let places = self.ground.places(self.spec.line);
+        let head = self.ground.head();
+        let hands = self.calls();
+        let mut own = Own { hand, arguments: Vec::new(), next: 0, warm: [0; 2] };
+        let take = |index: u32, generation: u32| {
+            self.ground.slot(index).is_some_and(|slot| slot::take(&slot.word, generation, hand))
+        };
+        while !self.is_leaving() {
+            if let Some((index, generation)) = line::get(ends, places, take) {
+                let left = line::len(ends);
+                if head.beds.found(hand) && left > 0 {
+                    self.ground.call(hands.clone());
+                }
+                // Relaxed: a mark that is seen late is seen by the next hand.
+                let low = head.low.0.load(Ordering::Relaxed);
+                if low > 0 && left <= low {
+                    self.ground.ring();
+                }
+                self.run(&mut own, index, generation);
+                continue;
+            }
+            if self.spec.for_suspects {
+                break;
+            }
+            if (0..LOOKS).any(|_| {
+                spin_loop();
+                line::len(ends) > 0
+            }) {
+                continue;
+            }
+            self.sleep(hand, || line::len(ends) > 0);
+        }
+        // Somebody may have woken it for a task that it leaves to others.
+        head.beds.bury(hand);
+        if line::len(ends) > 0 {
+            self.ground.call(hands);
+        }
+    }
+
+    /// Whom a task of this worker's line may be for.
+    fn calls(&self) -> core::ops::Range<u16> {
+        let plan = self.ground.plan;
+        if self.spec.line == 0 && plan.lines <= 2 && !self.spec.for_suspects {
+            // The shared queue: all hands but the suspects'.
+            let last = if plan.lines == 2 { plan.workers - 1 } else { plan.workers };
+            0..u16::try_from(last * plan.threads).unwrap_or(u16::MAX)
+        } else {
+            plan.hands_of(self.spec.worker)
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+            || (self.ground.head().orders.load(Ordering::SeqCst) == LEAVE
+                && line::len(self.ground.ends(self.spec.line)) == 0)
+    }
+
+    /// Sleeps until woken, unless there is something to do after all.
+    fn sleep(&self, hand: u16, is_there_more: impl Fn() -> bool) {
+        let bed = self.ground.hand(hand);
+        let beds = &self.ground.head().beds;
+        bed.bed.store(1, Ordering::Relaxed);
+        beds.lie_down(hand);
+        if !is_there_more() && !self.is_leaving() {
+            bed.slept.fetch_add(1, Ordering::Relaxed);
+            // Acquire: pairs with the Release of whoever wakes.
+            while bed.bed.load(Ordering::Acquire) == 1 {
+                ground::sleep(&bed.bed, 1, None);
+            }
+        }
+        // False: whoever woke it did that, and it searches.
+        beds.get_up(hand);
+    }
+
+    /// Runs the task in a slot, which this hand has taken.
+    fn run(&self, own: &mut Own, index: u32, generation: u32) {
+        let (Some(slot), Some(room)) = (self.ground.slot(index), self.ground.room(index)) else { return };
+        let me = self.ground.hand(own.hand);
+        slot.started.store(ground::now(), Ordering::Relaxed);
+        me.slot.store(index + 1, Ordering::Relaxed);
+        CURRENT.set((index + 1, generation));
+        let (kind, bytes) = self.outcome(own, slot, room);
+        CURRENT.set((0, 0));
+        let (at, len) = self.put_down(own, slot, room, &bytes, kind);
+        slot.len.store(len as u64, Ordering::Relaxed);
+        slot.at.store(at as u64, Ordering::Relaxed);
+        me.slot.store(0, Ordering::Relaxed);
+        let count = |word: &AtomicU64| word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        count(&me.ran);
+        if kind == Kind::Panicked {
+            count(&me.panicked);
+        }
+        let Some(word) = slot::done(&slot.word, generation, own.hand) else {
+            // It was revoked: this process is about to be killed, and must not take another task.
+            loop {
+                std::thread::park();
+            }
+        };
+        let per_line = self.ground.plan.per_line;
+        let (line, place) = (index as usize / per_line, index as usize % per_line);
+        // Release: after DONE; pairs with the Acquire in `harvest`.
+        self.ground.done(line)[place / 64].fetch_or(1 << (place % 64), Ordering::Release);
+        if word.has(WAITED) {
+            Ground::wake_all_on(&slot.word);
+        }
+        if word.has(NOTIFY) {
+            self.ground.ring();
+        }
+        self.grow_old();
+    }
+
+    /// Calls the task's function. Its result, or what went wrong, in bytes.
+    fn outcome(&self, own: &mut Own, slot: &ground::Slot, room: usize) -> (Kind, Vec<u8>) {
+        let undecodable = |reason: &str| (Kind::Undecodable, reason.as_bytes().to_vec());
+        let plan = self.ground.plan;
+        let len = usize::try_from(slot.len.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let at = usize::try_from(slot.at.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let inside = if at == 0 {
+            len <= INLINE
+        } else {
+            let inbox = plan.inbox();
+            at >= inbox.start && at.checked_add(len).is_some_and(|end| end <= inbox.end)
+        };
+        if !inside {
+            return undecodable("what was sent was written over");
+        }
+        if self.ground.read(if at == 0 { room } else { at }, len, &mut own.arguments).is_err() {
+            return undecodable("there is no memory for them");
+        }
+        let many = Kind::of(slot.kind.load(Ordering::Relaxed)) == Some(Kind::Many);
+        let Some(entry) = registry::entry(slot.function.load(Ordering::Relaxed)) else {
+            return undecodable("the function is not in this program");
+        };
+        let _span = trace::running(entry.path(), slot.number.load(Ordering::Relaxed));
+        let call = AssertUnwindSafe(|| {
+            if many {
+                entry.run_many(&own.arguments, &self.to_parent)
+            } else {
+                entry.run(&own.arguments, &self.to_parent)
+            }
+        });
+        match catch_unwind(call) {
+            Ok(Ran::Returned(bytes)) => (Kind::Returned, bytes),
+            Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes()),
+            Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes()),
+            Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec()),
+        }
+    }
+
+    /// Puts bytes into the slot, or into an outbox: where they are (0 is the slot), and how many.
+    fn put_down(&self, own: &mut Own, slot: &ground::Slot, room: usize, bytes: &[u8], kind: Kind) -> (usize, usize) {
+        let most = self.ground.plan.most;
+        let is = |kind: Kind| slot.kind.store(kind as u32, Ordering::Relaxed);
+        if bytes.len() <= INLINE {
+            self.ground.write(room, bytes);
+            is(kind);
+            return (0, bytes.len());
+        }
+        if bytes.len() > most {
+            is(Kind::TooLarge);
+            // The handles in it go nowhere.
+            if kind == Kind::Returned {
+                drop(super::super::codec::Arrived::new(bytes.to_vec()));
+            }
+            return (0, bytes.len());
+        }
+        let which = own.next;
+        let range = self.ground.plan.outbox(own.hand, which);
+        let full = &self.ground.hand(own.hand).full[which];
+        // Acquire: pairs with the Release of the parent, who has read what was there.
+        while full.load(Ordering::Acquire) == 1 {
+            self.ground.ring();
+            ground::sleep(full, 1, None);
+        }
+        let len = bytes.len().next_multiple_of(4096);
+        if len > own.warm[which] {
+            if let Err(error) = self.ground.take_room(range.start..range.start + len) {
+                let reason = format!("there is no room for its {} bytes: {error}", bytes.len());
+                self.ground.write(room, reason.as_bytes().get(..INLINE).unwrap_or(reason.as_bytes()));
+                is(Kind::Unencodable);
+                return (0, reason.len().min(INLINE));
+            }
+            own.warm[which] = len;
+        }
+        own.next = 1 - which;
+        self.ground.write(range.start, bytes);
+        full.store(1, Ordering::Relaxed);
+        is(kind);
+        (range.start, bytes.len())
+    }
+
+    /// A task was run: is it time to leave?
+    fn grow_old(&self) {
+        let ran = self.ran.fetch_add(1, Ordering::Relaxed) + 1;
+        let old = self.spec.recycle_after.is_some_and(|after| ran >= after);
+        let look = self.spec.memory_limit.is_some() && ran.is_multiple_of(TASKS_BETWEEN_LOOKS);
+        let fat = look && self.spec.memory_limit.is_some_and(|limit| resident() > limit);
+        if (old || fat) && !self.leaving.swap(true, Ordering::Relaxed) {
+            let post = self.ground.post(self.spec.worker);
+            post.phase.store(LEAVING, Ordering::Release);
+            self.ground.plan.hands_of(self.spec.worker).for_each(|hand| self.ground.wake(hand));
+        }
+    }
+}
+
+/// Bytes of memory that this process uses now; 0 if the system doesn't tell.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    pages * os::page_size() as u64
+}

@@ -1,0 +1,120 @@
+//! What a pool was asked to be.
+
+use core::fmt;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::task::{Callback, Ending, Limits};
+use crate::primitive::plain::Mutex;
+use crate::task::{Dispatch, WhenFull};
+
+/// The settings that the parent's side works by.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) name: String,
+    /// Workers that serve; the one for suspects is not among them.
+    pub(super) workers: usize,
+    /// Whether there is a place for suspects.
+    pub(super) suspects: bool,
+    pub(super) dispatch: Dispatch,
+    pub(super) bound: usize,
+    pub(super) when_full: WhenFull,
+    pub(super) retries: u32,
+    pub(super) limits: Limits,
+    pub(super) has_limits: bool,
+    pub(super) since: Instant,
+    pub(super) callbacks: Callbacks,
+}
+
+impl Terms {
+    /// The worker that alone takes tasks of a line; None: all do.
+    pub(super) fn worker_of_line(&self, line: usize) -> Option<usize> {
+        if self.suspects && line == self.suspects_line() {
+            return Some(self.workers);
+        }
+        (self.dispatch != Dispatch::SharedQueue).then_some(line)
+    }
+
+    /// Where a worker takes tasks from.
+    pub(super) fn line_of_worker(&self, worker: usize) -> usize {
+        if worker == self.workers {
+            self.suspects_line()
+        } else if self.dispatch == Dispatch::SharedQueue {
+            0
+        } else {
+            worker
+        }
+    }
+
+    /// The line of tasks that ran together when their worker died.
+    pub(super) fn suspects_line(&self) -> usize {
+        if self.dispatch == Dispatch::SharedQueue { 1 } else { self.workers }
+    }
+}
+
+/// The thread that calls callbacks, started for the first of them.
+#[derive(Default)]
+pub(super) struct Callbacks(Mutex<Caller>);
+
+#[derive(Default)]
+struct Caller {
+    to: Option<Sender<(Callback, Ending)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Callbacks {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Caller> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that there is a thread. Where the system gives none, callbacks run where a task's end is seen.
+    pub(super) fn prepare(&self) {
+        let mut caller = self.lock();
+        if caller.to.is_none() {
+            let (to, from) = channel::<(Callback, Ending)>();
+            let thread = std::thread::Builder::new().name("millpond-calls".to_owned());
+            let made = thread.spawn(move || from.iter().for_each(|(callback, ending)| call(callback, ending)));
+            if let Ok(thread) = made {
+                *caller = Caller { to: Some(to), thread: Some(thread) };
+            }
+        }
+    }
+
+    pub(super) fn call(&self, callback: Callback, ending: Ending) {
+        let to = self.lock().to.clone();
+        let unsent = match to {
+            Some(to) => to.send((callback, ending)).err().map(|unsent| unsent.0),
+            None => Some((callback, ending)),
+        };
+        if let Some((callback, ending)) = unsent {
+            call(callback, ending);
+        }
+    }
+
+    /// Whether the calling thread is the one that calls.
+    pub(super) fn is_here(&self) -> bool {
+        self.lock().thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
+    }
+
+    /// Waits until all have been called.
+    pub(super) fn finish(&self) {
+        let caller = core::mem::take(&mut *self.lock());
+        drop(caller.to);
+        let other = caller.thread.filter(|thread| thread.thread().id() != std::thread::current().id());
+        // A callback's panic was caught there.
+        other.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// A callback that panics harms nobody.
+fn call(callback: Callback, ending: Ending) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(ending)));
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.lock().to.is_some() { "running" } else { "none" })
+    }
+}

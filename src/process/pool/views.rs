@@ -1,0 +1,65 @@
+//! What one can see of a pool's workers.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::desk::{Desk, Stage};
+use super::ground;
+use super::stats::WorkerStats;
+use crate::primitive::Ordering;
+use crate::task::PoolError;
+
+impl Desk {
+    pub(super) fn worker_stats(&self) -> Vec<WorkerStats> {
+        let inner = self.lock();
+        let now = ground::now();
+        let one = |index: usize| {
+            let worker = &inner.crew.workers[index];
+            let since = self.ground.post(index).since.load(Ordering::Relaxed);
+            let mut stats = WorkerStats {
+                index,
+                pid: if worker.record.is_some() { worker.pid } else { 0 },
+                ready: worker.record.is_some()
+                    && self.ground.post(index).phase.load(Ordering::Relaxed) >= super::spec::READY,
+                started: worker.incarnation,
+                deaths: worker.deaths,
+                age: worker.record.as_ref().map_or(Duration::ZERO, |_| Duration::from_nanos(now.saturating_sub(since))),
+                ..WorkerStats::default()
+            };
+            for hand in self.ground.plan.hands_of(index) {
+                let hand = self.ground.hand(hand);
+                stats.run += hand.ran.load(Ordering::Relaxed);
+                stats.panicked += hand.panicked.load(Ordering::Relaxed);
+                stats.slept += hand.slept.load(Ordering::Relaxed);
+                stats.woken += hand.woken.load(Ordering::Relaxed);
+            }
+            stats
+        };
+        (0..self.terms.workers).map(one).collect()
+    }
+
+    pub(super) fn captured(&self, worker: usize) -> String {
+        let inner = self.lock();
+        let Some(worker) = inner.crew.workers.get(worker) else { return String::new() };
+        worker.record.as_ref().map_or_else(|| worker.said.clone(), |record| record.last_words())
+    }
+
+    pub(super) fn wait_ready(&self, timeout: Duration) -> Result<(), PoolError> {
+        let until = Instant::now().checked_add(timeout);
+        let mut inner = self.lock();
+        loop {
+            if let Stage::Broken(error) = &inner.stage {
+                return Err(error.clone());
+            }
+            let not_ready = inner.crew.workers[..self.terms.workers].iter().filter(|worker| !worker.ready).count();
+            if not_ready == 0 {
+                return Ok(());
+            }
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(PoolError::StillRunning { workers: not_ready, waited: timeout });
+            }
+            inner = self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
