@@ -9,7 +9,7 @@
 //! Z3. A bit is cleared by one alone, who thereby has the duty (or the right) to wake that hand.
 //! Z4. A dead hand's bits are cleared by the parent, who then wakes somebody as if a task had come.
 
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Hands that can be told apart.
 pub(super) const MOST_HANDS: usize = 1024;
@@ -77,15 +77,20 @@ pub(super) struct Beds {
 }
 
 impl Beds {
-    /// A hand lies down. It looks for tasks once more after this, and calls [`get_up`](Self::get_up) if it finds one.
-    pub(super) fn lie_down(&self, hand: u16) {
+    /// A hand lies down, and sleeps while its bed says 1, unless there is something to do after all (Z1). `doze` sleeps once,
+    /// or not at all if the bed says something else.
+    pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) {
+        bed.store(1, Ordering::Relaxed);
         self.asleep.set(hand);
         self.searching.clear(hand);
-    }
-
-    /// A hand that has lain down has found a task after all, or has woken by itself. False: somebody has woken it.
-    pub(super) fn get_up(&self, hand: u16) -> bool {
-        self.asleep.clear(hand)
+        if !is_there_more() {
+            // Acquire: pairs with the Release of whoever wakes.
+            while bed.load(Ordering::Acquire) == 1 {
+                doze();
+            }
+        }
+        // Cleared already by whoever woke it: then it searches.
+        self.asleep.clear(hand);
     }
 
     /// A hand has found a task. True: it was woken for one, and is to wake the next if there are more (Z2).
