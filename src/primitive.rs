@@ -17,6 +17,9 @@ mod imp {
 
 #[cfg(millpond_loom)]
 mod imp {
+    /// Not watched: models put cells of loom's inside.
+    #[cfg(feature = "thread")]
+    pub(crate) use core::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
