@@ -56,7 +56,7 @@ const MOST: usize = 1 << 24;
 
 impl Inner {
     fn new(hold: Hold, count: Option<usize>) -> Self {
-        Self { hold, count, getting: Waiter::new(), putting: Waiter::new() }
+        Self { hold, count, getting: Waiter::gathering(), putting: Waiter::gathering() }
     }
 
     /// The lane of a bounded queue; of another the first, at which everybody sleeps.

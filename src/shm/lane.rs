@@ -235,6 +235,7 @@ impl Ready {
         Ok(())
     }
 
+    #[inline]
     fn sent(&mut self) {
         self.packet.handles.forget();
         self.carrier = None;
@@ -398,6 +399,7 @@ impl<'a> Lane<'a> {
         self.ring.len()
     }
 
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.head.closed.load(Ordering::SeqCst) != 0
     }

@@ -162,13 +162,24 @@ pub(crate) struct Unsent(pub(crate) Vec<Id>);
 
 impl Unsent {
     /// They were sent.
+    #[inline]
     pub(crate) fn forget(&mut self) {
         self.0.clear();
     }
 }
 
 impl Drop for Unsent {
+    #[inline]
     fn drop(&mut self) {
+        if !self.0.is_empty() {
+            self.take_back();
+        }
+    }
+}
+
+impl Unsent {
+    #[cold]
+    fn take_back(&mut self) {
         // A slice or a pipe's end still is its handle's; a token was made for this message.
         for id in self.0.drain(..).filter(|id| id.kind() == Kind::Token) {
             if let Ok(here) = here() {

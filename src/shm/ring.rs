@@ -41,6 +41,7 @@ pub(crate) enum SlotState {
 pub(crate) struct SlotWord(u64);
 
 impl SlotWord {
+    #[inline]
     fn new(state: SlotState, turn: u32, owner: Owner, note: u16) -> Self {
         let state = match state {
             SlotState::Empty => 0,
@@ -53,17 +54,20 @@ impl SlotWord {
         Self(u64::from(turn) << 32 | u64::from(owner & 0xFFF) << 20 | u64::from(note) << 4 | state)
     }
 
+    #[inline]
     pub(crate) fn load(from: &AtomicU64) -> Self {
         // SeqCst: a sleeper's second look, after it announced itself; pairs with the exchanges of `publish` and `release`.
         Self(from.load(Ordering::SeqCst))
     }
 
+    #[inline]
     fn step(self, at: &AtomicU64, next: Self) -> bool {
         // SeqCst: a producer's claim comes before its look at whether the ring is closed. Acquire: whoever claims a slot
         // sees what the last owner did to it; pairs with `publish` and `release`.
         at.compare_exchange(self.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    #[inline]
     pub(crate) fn state(self) -> SlotState {
         match self.0 & 15 {
             0 => SlotState::Empty,
@@ -75,15 +79,18 @@ impl SlotWord {
         }
     }
 
+    #[inline]
     pub(crate) fn turn(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
+    #[inline]
     pub(crate) fn owner(self) -> Owner {
         (self.0 >> 20 & 0xFFF) as Owner
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the note's 16 bits")]
+    #[inline]
     pub(crate) fn note(self) -> u16 {
         (self.0 >> 4) as u16
     }
@@ -139,6 +146,7 @@ pub(crate) struct Ring<'a, S> {
 }
 
 impl<S: Slots> Ring<'_, S> {
+    #[inline]
     fn place(&self, hint: &AtomicU64) -> Place {
         // Relaxed: a hint. The index is checked here, once.
         let hint = hint.load(Ordering::Relaxed);
@@ -146,11 +154,13 @@ impl<S: Slots> Ring<'_, S> {
         Place { turn: (hint >> 32) as u32, index: if index < self.slots.count() { index } else { 0 } }
     }
 
+    #[inline]
     fn hint(&self, at: &AtomicU64, place: Place) {
         // Relaxed: a hint. Somebody slow may put it back; whoever reads it walks forward.
         at.store(u64::from(place.turn) << 32 | place.index as u64, Ordering::Relaxed);
     }
 
+    #[inline]
     fn after(&self, place: Place) -> Place {
         if place.index + 1 < self.slots.count() {
             Place { turn: place.turn, index: place.index + 1 }
@@ -160,6 +170,7 @@ impl<S: Slots> Ring<'_, S> {
     }
 
     /// How many slots are looked at before the words are said to make no sense.
+    #[inline]
     fn patience(&self) -> usize {
         2 * self.slots.count() + 4096
     }
