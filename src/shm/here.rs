@@ -58,7 +58,7 @@ impl Here {
 }
 
 /// Where this process is, if it is a member already.
-fn known() -> Option<Here> {
+pub(super) fn known() -> Option<Here> {
     // Acquire: pairs with the Release in `settle`.
     let me = ME.load(Ordering::Acquire);
     (me != 0).then(|| Here::of(me))
@@ -132,16 +132,6 @@ pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
     members::join(&segment, member, os::shared::process_id())?;
     settle(segment, member);
     Ok(())
-}
-
-/// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
-/// supervisor, once its process is gone with all its threads; saying it twice does nothing.
-pub(crate) fn member_died(member: Member) {
-    let Some(here) = known() else { return };
-    if members::bury(here.segment, member) {
-        super::sweep::sweep(here, member);
-        super::sleepers::wake_all();
-    }
 }
 
 /// A new segment, for the next run of a fuzz target: nobody has anything of the old one.

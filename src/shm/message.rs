@@ -15,12 +15,12 @@ use zerocopy::IntoBytes;
 use super::error::ShmError;
 use super::here::{Here, here};
 use super::id::{Id, Kind};
+use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
 use super::transit;
 
-/// Words of a message that need no allocation, and their bytes.
-pub(crate) const WORDS: usize = 15;
+/// Bytes of a message that need no allocation: they fit into a slot.
 pub(crate) const INLINE: usize = 8 * WORDS;
 
 /// Bytes that spill into a vector when they are many.

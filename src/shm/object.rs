@@ -231,7 +231,7 @@ impl Making {
         let Self { here, taken, .. } = self;
         let head = head(here.segment, taken.id).ok_or(ShmError::Damaged)?;
         head.ends[0].store(queue.bits(), Ordering::Release);
-        head.ends[1].store(super::stages::maker_bits(here.member()), Ordering::Release);
+        head.ends[1].store(here.member().bits(), Ordering::Release);
         taken.entry.content.store(Kind::Stage as u64, Ordering::Release);
         let generation = taken.id.generation();
         let shared = Word::owned(here.me(), generation).step(&taken.entry.word, Word::shared(0, generation));
