@@ -279,29 +279,26 @@ impl<S: Slots> Ring<'_, S> {
         self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
     }
 
+    /// Where a hint should be: behind all slots that are done, of its turn or of an earlier one.
+    fn walk(&self, hint: &AtomicU64, done: impl Fn(SlotState) -> bool) -> Place {
+        let mut place = self.place(hint);
+        for _ in 0..self.patience() {
+            let seen = SlotWord::load(self.slots.word(place.index));
+            let ahead = seen.turn().wrapping_sub(place.turn).cast_signed();
+            if ahead > 0 {
+                place.turn = seen.turn().wrapping_sub(1);
+            } else if ahead < 0 || !done(seen.state()) {
+                break;
+            }
+            place = self.after(place);
+        }
+        place
+    }
+
     /// How many values wait to be read. Close, while others are at it; it takes as long as the hints are late.
     pub(crate) fn len(&self) -> usize {
-        let (mut head, mut tail) = (self.place(self.head), self.place(self.tail));
-        for _ in 0..self.patience() {
-            let seen = SlotWord::load(self.slots.word(head.index));
-            let ahead = seen.turn().wrapping_sub(head.turn).cast_signed();
-            if ahead > 0 {
-                head.turn = seen.turn().wrapping_sub(1);
-            } else if ahead < 0 || !matches!(seen.state(), SlotState::Taken | SlotState::Skipped) {
-                break;
-            }
-            head = self.after(head);
-        }
-        for _ in 0..self.patience() {
-            let seen = SlotWord::load(self.slots.word(tail.index));
-            let ahead = seen.turn().wrapping_sub(tail.turn).cast_signed();
-            if ahead > 0 {
-                tail.turn = seen.turn().wrapping_sub(1);
-            } else if ahead < 0 || seen.state() == SlotState::Empty {
-                break;
-            }
-            tail = self.after(tail);
-        }
+        let head = self.walk(self.head, |state| matches!(state, SlotState::Taken | SlotState::Skipped));
+        let tail = self.walk(self.tail, |state| state != SlotState::Empty);
         let turns = tail.turn.wrapping_sub(head.turn).cast_signed();
         let between = i64::from(turns) * self.slots.count() as i64 + tail.index as i64 - head.index as i64;
         usize::try_from(between).unwrap_or(0).min(self.slots.count())
