@@ -223,7 +223,7 @@ pub(crate) mod stock {
     #[cfg(not(millpond_loom))]
     use crate::{
         block::{RESERVE, SLOT},
-        os::{self, Lock, Once},
+        os::{self, ForkHold, Lock, Once},
     };
 
     #[cfg(not(millpond_loom))]
@@ -257,12 +257,13 @@ pub(crate) mod stock {
     /// Has the stock, and the reserve below it, follow forks: to be called before a depot's owner registers.
     #[cfg(not(millpond_loom))]
     pub(crate) fn follow_forks() {
+        static HOLD: ForkHold = ForkHold::new();
         extern "C" fn prepare() {
-            SPARE.acquire();
+            HOLD.hold(|| SPARE.acquire());
         }
         extern "C" fn after() {
             // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
-            unsafe { SPARE.release() }
+            HOLD.let_go(|| unsafe { SPARE.release() });
         }
         static ONCE: Once = Once::new();
         ONCE.call(|| {

@@ -5,6 +5,8 @@
 
 #[cfg(all(test, not(millpond_loom)))]
 pub(crate) mod fake;
+#[cfg(not(millpond_loom))]
+mod fork;
 #[cfg(any(feature = "thread", feature = "process"))]
 #[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "system calls"))]
 mod futex;
@@ -36,6 +38,8 @@ mod ticker;
 #[cfg(any(not(millpond_loom), test))]
 mod word;
 
+#[cfg(not(millpond_loom))]
+pub(crate) use fork::ForkHold;
 #[cfg(any(feature = "thread", feature = "process"))]
 pub(crate) use futex::Futex;
 #[cfg(all(debug_assertions, not(millpond_loom)))]
