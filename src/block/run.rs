@@ -16,7 +16,7 @@ use super::region::{RegionRef, WORDS_PER_SLOT};
 use super::reserve::Reserve;
 use super::run_list::{RunList, RunPtr};
 use super::settings::HugePages;
-use super::{BlockLayout, SLOT, bitmap};
+use super::{BlockLayout, SLOT, announce, bitmap};
 use crate::os::{self, Huge};
 
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
@@ -33,9 +33,11 @@ pub(crate) struct EmptyRuns {
 impl Drop for EmptyRuns {
     fn drop(&mut self) {
         while let Some(run) = self.list.pop() {
+            announce::cleared(run.base(), self.run_bytes);
             self.reserve.free(run.base(), self.run_bytes);
         }
         while let Some(run) = self.swept.pop() {
+            announce::cleared(run.base(), self.run_bytes);
             // SAFETY: nobody uses the run any more.
             if unsafe { os::purge(run.base(), self.run_bytes) } {
                 self.reserve.free_clean(run.base(), self.run_bytes);
