@@ -536,6 +536,21 @@ mod tests {
         assert_eq!((free, blocks, swept), (runs.free, runs.blocks, runs.swept_free));
     }
 
+    #[test]
+    fn a_run_hands_out_as_many_blocks_as_it_holds() {
+        // Its last word has bits that are no block.
+        let mut runs = Runs::new(BlockLayout::new(5000, 16).unwrap(), &RESERVE, 78);
+        let per_run = runs.layout.per_run() as usize;
+        assert!(!per_run.is_multiple_of(64));
+        assert_eq!(runs.take(per_run, |_| ()), per_run);
+        let run = runs.full.head.expect("nothing is left in it");
+        let words = run.words(per_run.div_ceil(64));
+        assert!(words.iter().all(|word| *word == 0), "R1");
+        let mut empties = runs.empties();
+        // SAFETY: nobody uses the blocks.
+        unsafe { runs.take_all(&mut empties) };
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
