@@ -11,6 +11,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
+#[cfg(all(feature = "thread", feature = "process"))]
+use operations::config as settings;
 #[cfg(feature = "thread")]
 use operations::tasks;
 use operations::{Operation, Program, RECORD, handoff, heap, pool};
@@ -56,6 +58,15 @@ proptest! {
     #![proptest_config(config(64))]
     #[test]
     fn thread_pools_agree_with_their_shadow(program in programs::<tasks::Op>(60)) {
+        program.run();
+    }
+}
+
+#[cfg(all(feature = "thread", feature = "process"))]
+proptest! {
+    #![proptest_config(config(256))]
+    #[test]
+    fn settings_are_kept_or_refused(program in programs::<settings::Op>(30)) {
         program.run();
     }
 }

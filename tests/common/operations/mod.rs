@@ -8,6 +8,8 @@
 //! How this would fail: every promise is an `assert!`, in whichever thread it breaks. Runs share one process-wide heap,
 //! so [`exclusive`] keeps them apart.
 
+#[cfg(all(feature = "thread", feature = "process"))]
+pub(crate) mod config;
 pub(crate) mod crew;
 pub(crate) mod draw;
 pub(crate) mod handoff;
