@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
 use super::depots::{self, DEPOTS, LARGEST_MAGAZINE};
-use crate::block::RESERVE;
+use crate::block::{RESERVE, announce};
 use crate::block::settings::Tenant;
 use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
 use crate::os::{self, ExitHook, ForkHold, Once, Ticker};
@@ -112,6 +112,9 @@ pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
     if let (Some(block), true) = (block, class != NOTHING) {
         crate::block::guard::hand_out(block);
     }
+    if let (Some(block), true) = (block, announce::IS_ON && class != NOTHING) {
+        announce::handed_out(block, class::block_size(class));
+    }
     block
 }
 
@@ -128,6 +131,9 @@ pub(super) unsafe fn free(class: usize, block: NonNull<u8>) {
         if let Err(fault) = guard::take_back(block, expected) {
             os::fatal(&[fault.text(), " (by dealloc; the layout must be the one it was allocated with)\n"]);
         }
+    }
+    if announce::IS_ON && class != NOTHING {
+        announce::taken_back(block, class::block_size(class));
     }
     if !slot(class).push(block) {
         // SAFETY: the caller's duty.
