@@ -50,6 +50,11 @@ impl Spill {
 
     #[inline]
     pub(crate) fn push(&mut self, byte: u8) {
+        // First what happens a million times in a row.
+        if self.many.len() < self.many.capacity() {
+            self.many.push(byte);
+            return;
+        }
         match self.few.as_mut_bytes().get_mut(self.len) {
             Some(place) if self.many.is_empty() => {
                 *place = byte;

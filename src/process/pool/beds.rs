@@ -69,6 +69,14 @@ impl Bits {
     }
 }
 
+/// What comes before it and what comes after it are steps in the one order of all threads (`SeqCst`): nothing need be done
+/// here for that. Loom takes `SeqCst` for acquire and release, so it gets the fence that says the same.
+#[inline(always)]
+fn in_one_order() {
+    #[cfg(millpond_loom)]
+    loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+}
+
 /// The two sets.
 #[repr(C)]
 pub(super) struct Beds {
@@ -80,9 +88,11 @@ impl Beds {
     /// A hand lies down, and sleeps while its bed says 1, unless there is something to do after all (Z1). `doze` sleeps once,
     /// or not at all if the bed says something else.
     pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) {
-        bed.store(1, Ordering::Relaxed);
-        self.asleep.set(hand);
+        bed.swap(1, Ordering::Relaxed);
+        // In this order: who picks it marks it as searching, and that mark is not to be wiped.
         self.searching.clear(hand);
+        self.asleep.set(hand);
+        in_one_order();
         if !is_there_more() {
             // Acquire: pairs with the Release of whoever wakes.
             while bed.load(Ordering::Acquire) == 1 {
@@ -95,11 +105,14 @@ impl Beds {
 
     /// A hand has found a task. True: it was woken for one, and is to wake the next if there are more (Z2).
     pub(super) fn found(&self, hand: u16) -> bool {
-        self.searching.is_set(hand) && self.searching.clear(hand)
+        let searched = self.searching.is_set(hand) && self.searching.clear(hand);
+        in_one_order();
+        searched
     }
 
     /// A task has come: the hand to wake, if any of these sleeps and none of them searches (Z1). It searches from now on.
     pub(super) fn pick(&self, hands: core::ops::Range<u16>) -> Option<u16> {
+        in_one_order();
         if self.searching.first(hands.clone()).is_some() {
             return None;
         }

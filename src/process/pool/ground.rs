@@ -403,7 +403,7 @@ impl Ground {
         let hand = self.hand(hand);
         hand.woken.fetch_add(1, Ordering::Relaxed);
         // Release: pairs with the Acquire of the hand that gets up.
-        hand.bed.store(0, Ordering::Release);
+        hand.bed.swap(0, Ordering::Release);
         os::shared_wake(&hand.bed, 1);
     }
 
@@ -455,7 +455,9 @@ mod tests {
             let address = |place: *const u8| place.addr() - ground.base.as_ptr().addr();
             let mut add = |place: *const u8, len: usize| ranges.push((address(place), len));
             (0..workers).for_each(|n| add(core::ptr::from_ref(ground.post(n)).cast(), size_of::<Post>()));
-            (0..plan.hands()).for_each(|n| add(core::ptr::from_ref(ground.hand(u16::try_from(n).unwrap())).cast(), size_of::<Hand>()));
+            (0..plan.hands()).for_each(|n| {
+                add(core::ptr::from_ref(ground.hand(u16::try_from(n).unwrap())).cast(), size_of::<Hand>())
+            });
             for line in 0..lines {
                 add(core::ptr::from_ref(ground.ends(line)).cast(), size_of::<Ends>());
                 add(ground.places(line).as_ptr().cast(), 8 * per_line);
