@@ -185,7 +185,7 @@ fn no_task_waits_while_one_of_two_hands_sleeps() {
 
 #[test]
 fn a_task_that_waits_for_the_next_is_no_end() {
-    explore(2, 1000, || {
+    explore(3, 1000, || {
         let pond = Pond::new();
         let hands: Vec<_> = (0..HANDS)
             .map(|hand| {
