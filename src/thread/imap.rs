@@ -62,7 +62,7 @@ where
         }
         let items: Vec<_> = self.items.by_ref().take(self.size).collect();
         let f = Arc::clone(&self.f);
-        (!items.is_empty()).then(|| move || piece(items, &*f))
+        (!items.is_empty()).then_some(move || piece(items, &*f))
     }
 
     fn arrived(&mut self, (results, error): Piece<R>) {
