@@ -51,7 +51,7 @@ const ROWS: &[Row] = &[
         name: "ping-spin",
         title: "ping-pong by spinning, two processors, p50",
         own: "millpond-spin",
-        // iceoryx2 by polling took 960 ns when it was measured; building it takes minutes, so it is not run here.
+        // iceoryx2 by polling took 960 ns when it was measured; it needs libclang to be built, so it is not run here.
         targets: &[],
         also: &["bare-spin"],
     },

@@ -81,6 +81,12 @@ pub(crate) fn bury(segment: &Segment, member: Member) -> bool {
         && seen.step(&entry.word, Word::shared(0, member.generation)).is_ok()
 }
 
+/// Whether a member was seen dead and is not swept yet.
+pub(crate) fn is_leaving(segment: &Segment, member: Member) -> bool {
+    let seen = Word::load(&segment.member(member.index.into()).word);
+    seen.state() == State::Shared && seen.generation() == member.generation
+}
+
 /// Members that were seen dead and are not swept yet.
 pub(crate) fn leaving(segment: &Segment) -> Vec<Member> {
     all(segment).filter(|(_, word)| word.state() == State::Shared).map(|(member, _)| member).collect()

@@ -37,8 +37,12 @@ fn sweep(here: Here, dead: Member) {
         // Whoever it was sweeping.
         all.extend(members::leaving(segment).into_iter().filter(|member| *member != dead));
     }
+    // Whoever swept last may have done this one as well, and its number may be another's by now.
+    all.retain(|dead| members::is_leaving(segment, *dead));
     // Those that it was about to start never come.
-    all.extend(members::bury_enlisted(segment, dead.index));
+    if all.contains(&dead) {
+        all.extend(members::bury_enlisted(segment, dead.index));
+    }
     sweep_all(segment, here.me(), &all);
     count_spare(segment);
     // Release: pairs with the Acquire of the next sweeper.
