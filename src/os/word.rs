@@ -92,7 +92,7 @@ impl fmt::Debug for Word {
     }
 }
 
-#[cfg(all(millpond_loom, not(millpond_shuttle)))]
+#[cfg(millpond_loom)]
 mod models {
     //! Loom explores the word, with a futex that looks and falls asleep as one step, as the system's does.
 
