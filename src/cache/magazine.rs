@@ -34,7 +34,7 @@ pub(crate) struct Frame {
     words: [Word; WORDS],
     /// Loom sees who has the frame by accesses to this: two without an order between them are reported.
     #[cfg(millpond_loom)]
-    witness: loom::cell::UnsafeCell<()>,
+    witness: crate::primitive::Witness,
 }
 
 const _: () = assert!(align_of::<Frame>() == FRAME_BYTES || cfg!(target_pointer_width = "32"));
@@ -275,7 +275,7 @@ pub(crate) mod stock {
     #[cfg(millpond_loom)]
     pub(crate) fn take() -> Option<Magazine> {
         let words = [const { core::cell::Cell::new(core::ptr::null_mut()) }; super::WORDS];
-        let frame = Box::new(Frame { words, witness: loom::cell::UnsafeCell::new(()) });
+        let frame = Box::new(Frame { words, witness: crate::primitive::Witness::new(()) });
         // SAFETY: just made.
         Some(unsafe { Magazine::from_frame(NonNull::from(Box::leak(frame))) })
     }

@@ -35,7 +35,7 @@ mod thread;
 #[cfg(not(millpond_loom))]
 mod ticker;
 #[cfg_attr(millpond_loom, expect(unsafe_code, reason = "cells that loom watches"))]
-#[cfg(any(not(millpond_loom), test))]
+#[cfg(any(not(millpond_loom), all(test, not(millpond_shuttle))))]
 mod word;
 
 #[cfg(not(millpond_loom))]

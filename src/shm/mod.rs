@@ -35,7 +35,7 @@ mod members;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "bytes that are written before they are read")]
 pub(crate) mod message;
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 pub(crate) mod models;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lays heads over a block's bytes")]

@@ -34,7 +34,7 @@ mod map;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "takes and gives raw blocks")]
 mod memory;
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 #[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
 mod panics;
@@ -45,6 +45,8 @@ mod pool;
 mod queue;
 #[cfg_attr(millpond_loom, allow(dead_code, reason = "modelled as far as it is used"))]
 mod room;
+#[cfg(all(test, millpond_shuttle))]
+mod schedules;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "keeps tasks' borrows alive")]
 mod scope;
