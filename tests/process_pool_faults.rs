@@ -101,7 +101,8 @@ fn kill_workers(pool: &ProcessPool, seed: u64, every: Duration, stop: &AtomicBoo
     while !stop.load(Ordering::Relaxed) && killed < most {
         std::thread::sleep(every.mul_f64(random.below(1000) as f64 / 500.0));
         let workers = pool.worker_ids();
-        if let Some(n) = usize::try_from(random.below(workers.len().max(1) as u64)).ok().filter(|n| *n < workers.len()) {
+        if let Some(n) = usize::try_from(random.below(workers.len().max(1) as u64)).ok().filter(|n| *n < workers.len())
+        {
             signal(workers[n], libc::SIGKILL);
             killed += 1;
         }
