@@ -42,6 +42,10 @@ mod allocator;
 #[cfg(all(not(millpond_loom), feature = "process"))]
 pub mod process;
 
+#[cfg(all(test, millpond_loom, feature = "process"))]
+#[path = "process/pool/models.rs"]
+mod process_pool_models;
+
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]
 pub use block::settings::HugePages;

@@ -28,6 +28,9 @@ mod waiting;
 #[cfg(feature = "thread")]
 pub(crate) use waiting::*;
 
+#[cfg(all(test, millpond_loom))]
+pub(crate) mod model;
+
 /// Locks whose first wait allocates nothing, for what lives as long as the program and is no protocol of its own.
 #[cfg(all(feature = "process", not(millpond_loom)))]
 pub(crate) mod plain {

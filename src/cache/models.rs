@@ -12,6 +12,7 @@ use loom::thread;
 use super::depot::{Depot, Source};
 use super::registry::{PoolRegistry, PoolThread};
 use super::slot::Slot;
+use crate::primitive::model::explore;
 
 /// Where numbered blocks come from.
 #[derive(Debug)]
@@ -73,22 +74,9 @@ impl Source for Numbers {
     }
 }
 
-/// Explores `check` at two preemptions (`LOOM_MAX_PREEMPTIONS` says otherwise); there must be more than `least` orders
-/// to explore, or the model shows nothing.
+/// At two preemptions.
 fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(2);
-    }
-    let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&orders);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        check();
-    });
-    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{orders} orders");
-    assert!(orders > least, "only {orders} orders were explored");
+    explore(2, least, check);
 }
 
 fn take(slot: &Slot, depot: &Depot<Numbers>) -> Option<NonNull<u8>> {

@@ -11,24 +11,12 @@ use loom::thread;
 use super::error::{BarrierError, SemaphoreError};
 use super::permits::Permits;
 use super::{Barrier, Condition, Event};
+use crate::primitive::model::explore;
 use crate::primitive::{AtomicUsize, Deadline, Mutex, MutexGuard, Ordering, unlocked};
 
-/// Explores `check` at three preemptions (`LOOM_MAX_PREEMPTIONS` says otherwise); there must be more than `least` orders
-/// to explore, or the model shows nothing.
+/// At three preemptions.
 fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(3);
-    }
-    let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&orders);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        check();
-    });
-    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{orders} orders");
-    assert!(orders > least, "only {orders} orders were explored");
+    explore(3, least, check);
 }
 
 fn some_time() -> Deadline {

@@ -13,6 +13,9 @@ use super::{Finished, Outcome, State, TaskError};
 use crate::os::Futex;
 use crate::primitive::UnsafeCell;
 
+/// A pool's own way to sleep until a task is done.
+pub(crate) type Sleep = unsafe fn(NonNull<Core>, Option<Instant>) -> bool;
+
 /// What a handle asks of the pool that has its task.
 #[repr(C)]
 pub(crate) struct HandleTable {
@@ -23,7 +26,7 @@ pub(crate) struct HandleTable {
     /// Before a wait: the pool may do the task here and now, if this thread is one of its own.
     pub(crate) help: unsafe fn(NonNull<Core>),
     /// Sleeps until the outcome is there, or by mistake; false: the deadline has passed. None: on the core's own word.
-    pub(crate) sleep: Option<unsafe fn(NonNull<Core>, Option<Instant>) -> bool>,
+    pub(crate) sleep: Option<Sleep>,
     /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway.
     pub(crate) watch: Option<unsafe fn(NonNull<Core>)>,
     /// Has it never start, if it has not; where a pool can, also ends it while it runs. True: it gives no value.

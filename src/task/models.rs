@@ -9,22 +9,11 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::{Outcome, State};
+use crate::primitive::model::explore;
 
-/// Explores `check` at three preemptions (`LOOM_MAX_PREEMPTIONS` says otherwise); there must be more than `least` orders.
+/// At three preemptions.
 fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(3);
-    }
-    let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&orders);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        check();
-    });
-    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{orders} orders");
-    assert!(orders > least, "only {orders} orders were explored");
+    explore(3, least, check);
 }
 
 const CLOSURE: u32 = 1;

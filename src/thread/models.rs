@@ -12,23 +12,11 @@ use super::queue::{Queue, Refusal};
 use super::room::Room;
 use super::sleep::Sleep;
 use crate::os::Futex;
+use crate::primitive::model::explore;
 
-/// Explores `check` at two preemptions (`LOOM_MAX_PREEMPTIONS` says otherwise); there must be more than `least` orders.
+/// At two preemptions.
 fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(2);
-    }
-    builder.max_branches = 10_000;
-    let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&orders);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        check();
-    });
-    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{orders} orders");
-    assert!(orders > least, "only {orders} orders were explored");
+    explore(2, least, check);
 }
 
 /// Entries are numbers.

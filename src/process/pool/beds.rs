@@ -9,7 +9,7 @@
 //! Z3. A bit is cleared by one alone, who thereby has the duty (or the right) to wake that hand.
 //! Z4. A dead hand's bits are cleared by the parent, who then wakes somebody as if a task had come.
 
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Hands that can be told apart.
 pub(super) const MOST_HANDS: usize = 1024;
@@ -69,6 +69,14 @@ impl Bits {
     }
 }
 
+/// What comes before it and what comes after it are steps in the one order of all threads (`SeqCst`): nothing need be done
+/// here for that. Loom takes `SeqCst` for acquire and release, so it gets the fence that says the same.
+#[inline(always)]
+fn in_one_order() {
+    #[cfg(millpond_loom)]
+    loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+}
+
 /// The two sets.
 #[repr(C)]
 pub(super) struct Beds {
@@ -77,24 +85,33 @@ pub(super) struct Beds {
 }
 
 impl Beds {
-    /// A hand lies down. It looks for tasks once more after this, and calls [`get_up`](Self::get_up) if it finds one.
-    pub(super) fn lie_down(&self, hand: u16) {
+    /// A hand lies down, and sleeps while its bed says 1, unless there is something to do after all (Z1). `doze` sleeps once,
+    /// or not at all if the bed says something else.
+    pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) {
+        bed.swap(1, Ordering::Relaxed);
         self.asleep.set(hand);
         self.searching.clear(hand);
-    }
-
-    /// A hand that has lain down has found a task after all, or has woken by itself. False: somebody has woken it.
-    pub(super) fn get_up(&self, hand: u16) -> bool {
-        self.asleep.clear(hand)
+        in_one_order();
+        if !is_there_more() {
+            // Acquire: pairs with the Release of whoever wakes.
+            while bed.load(Ordering::Acquire) == 1 {
+                doze();
+            }
+        }
+        // Cleared already by whoever woke it: then it searches.
+        self.asleep.clear(hand);
     }
 
     /// A hand has found a task. True: it was woken for one, and is to wake the next if there are more (Z2).
     pub(super) fn found(&self, hand: u16) -> bool {
-        self.searching.is_set(hand) && self.searching.clear(hand)
+        let searched = self.searching.is_set(hand) && self.searching.clear(hand);
+        in_one_order();
+        searched
     }
 
     /// A task has come: the hand to wake, if any of these sleeps and none of them searches (Z1). It searches from now on.
     pub(super) fn pick(&self, hands: core::ops::Range<u16>) -> Option<u16> {
+        in_one_order();
         if self.searching.first(hands.clone()).is_some() {
             return None;
         }

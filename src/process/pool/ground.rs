@@ -403,7 +403,7 @@ impl Ground {
         let hand = self.hand(hand);
         hand.woken.fetch_add(1, Ordering::Relaxed);
         // Release: pairs with the Acquire of the hand that gets up.
-        hand.bed.store(0, Ordering::Release);
+        hand.bed.swap(0, Ordering::Release);
         os::shared_wake(&hand.bed, 1);
     }
 
@@ -455,23 +455,25 @@ mod tests {
             let address = |place: *const u8| place.addr() - ground.base.as_ptr().addr();
             let mut add = |place: *const u8, len: usize| ranges.push((address(place), len));
             (0..workers).for_each(|n| add(core::ptr::from_ref(ground.post(n)).cast(), size_of::<Post>()));
-            (0..plan.hands()).for_each(|n| add(core::ptr::from_ref(ground.hand(n as u16)).cast(), size_of::<Hand>()));
+            (0..plan.hands()).for_each(|n| {
+                add(core::ptr::from_ref(ground.hand(u16::try_from(n).unwrap())).cast(), size_of::<Hand>())
+            });
             for line in 0..lines {
                 add(core::ptr::from_ref(ground.ends(line)).cast(), size_of::<Ends>());
                 add(ground.places(line).as_ptr().cast(), 8 * per_line);
                 add(ground.done(line).as_ptr().cast(), per_line / 8);
             }
-            for slot in 0..plan.slots() as u32 {
+            for slot in 0..u32::try_from(plan.slots()).unwrap() {
                 add(core::ptr::from_ref(ground.slot(slot).unwrap()).cast(), size_of::<Slot>());
             }
             ranges.push((plan.inbox().start, plan.inbox().len()));
-            for hand in 0..plan.hands() as u16 {
+            for hand in 0..u16::try_from(plan.hands()).unwrap() {
                 (0..2).for_each(|which| ranges.push((plan.outbox(hand, which).start, plan.outbox(hand, which).len())));
             }
             ranges.sort_unstable();
             assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{plan:?}");
             assert!(ranges.last().is_some_and(|last| last.0 + last.1 <= plan.len()));
-            assert!(ground.slot(plan.slots() as u32).is_none());
+            assert!(ground.slot(u32::try_from(plan.slots()).unwrap()).is_none());
         }
     }
 

@@ -215,17 +215,11 @@ impl Shop {
     fn sleep(&self, hand: u16, is_there_more: impl Fn() -> bool) {
         let bed = self.ground.hand(hand);
         let beds = &self.ground.head().beds;
-        bed.bed.store(1, Ordering::Relaxed);
-        beds.lie_down(hand);
-        if !is_there_more() && !self.is_leaving() {
+        let is_there_more = || is_there_more() || self.is_leaving();
+        beds.rest(hand, &bed.bed, is_there_more, || {
             bed.slept.fetch_add(1, Ordering::Relaxed);
-            // Acquire: pairs with the Release of whoever wakes.
-            while bed.bed.load(Ordering::Acquire) == 1 {
-                ground::sleep(&bed.bed, 1, None);
-            }
-        }
-        // False: whoever woke it did that, and it searches.
-        beds.get_up(hand);
+            ground::sleep(&bed.bed, 1, None);
+        });
     }
 
     /// Runs the task in a slot, which this hand has taken.

@@ -38,7 +38,7 @@ pub(super) fn put(ends: &Ends, places: &[AtomicU64], tail: u64, ticket: u64) -> 
         return false;
     }
     places[place(places, tail)].store(ticket, Ordering::Relaxed);
-    // SeqCst: before the look at who sleeps (pairs with `Beds::lie_down`); a Release for whoever takes.
+    // SeqCst: before the look at who sleeps (pairs with `Beds::rest`); a Release for whoever takes.
     ends.tail.0.store(tail.wrapping_add(1), Ordering::SeqCst);
     true
 }

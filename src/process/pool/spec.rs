@@ -27,10 +27,13 @@ pub(super) const LEAVE: u32 = 1;
 /// Bytes of a worker's standard error that are kept for its last words, where it is not captured.
 const LAST_WORDS: usize = 2048;
 
+/// Puts arguments into bytes for the process in a seat.
+type Encode = dyn Fn(&Seat) -> Result<Vec<u8>, String> + Send + Sync;
+
 /// A function that workers call besides tasks, with arguments that are encoded for each of them.
 pub(super) struct Hook {
     pub(super) function: u32,
-    pub(super) encode: Box<dyn Fn(&Seat) -> Result<Vec<u8>, String> + Send + Sync>,
+    pub(super) encode: Box<Encode>,
 }
 
 /// What all workers of a pool have in common.

@@ -11,6 +11,8 @@ mod locks;
 #[expect(unsafe_code, reason = "witnesses that loom watches")]
 mod ring;
 
+use crate::primitive::model::explore;
+
 /// The system's sleep on a word, for the models: whoever sleeps is woken, or the model hangs and loom says so.
 pub(crate) mod futex {
     use core::time::Duration;
@@ -55,20 +57,7 @@ pub(crate) mod futex {
     }
 }
 
-/// Explores `check` at two preemptions (`LOOM_MAX_PREEMPTIONS` says otherwise); there must be more than `least` orders
-/// to explore, or the model shows nothing.
+/// At two preemptions.
 pub(super) fn model(least: usize, check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(2);
-    }
-    let orders = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&orders);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        check();
-    });
-    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{orders} orders");
-    assert!(orders > least, "only {orders} orders were explored");
+    explore(2, least, check);
 }

@@ -1,0 +1,255 @@
+//! Loom explores what the parent and the hands do in the segment: the words of slots, the line, who sleeps.
+//!
+//! These files name no other of the room, so that they can be taken here as they are.
+
+#[path = "beds.rs"]
+mod beds;
+#[path = "line.rs"]
+mod line;
+#[path = "slot.rs"]
+mod slot;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use self::beds::{Beds, Bits};
+use self::line::{Apart, Ends};
+use self::slot::{NOTIFY, Phase, WAITED, Word};
+use crate::os::Futex;
+use crate::primitive::model::explore;
+use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
+
+const HANDS: u16 = 2;
+const SLOTS: usize = 2;
+
+/// A pool's segment in small: one line, two slots, two hands.
+struct Pond {
+    ends: Ends,
+    places: [AtomicU64; SLOTS],
+    words: [AtomicU64; SLOTS],
+    /// Arguments, then the result: loom reports whoever is at them without an order.
+    rooms: [UnsafeCell<u32>; SLOTS],
+    beds: Beds,
+    sleep: [Futex; HANDS as usize],
+    ran: AtomicUsize,
+    /// The same, for the parent to sleep on.
+    done: Futex,
+    /// The pool is at its end.
+    leave: AtomicUsize,
+}
+
+// SAFETY: loom watches the cells.
+#[expect(unsafe_code, reason = "a cell that loom watches")]
+unsafe impl Sync for Pond {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "a cell that loom watches")]
+unsafe impl Send for Pond {}
+
+impl Pond {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            ends: Ends { head: Apart(AtomicU64::new(0)), tail: Apart(AtomicU64::new(0)) },
+            places: core::array::from_fn(|_| AtomicU64::new(0)),
+            words: core::array::from_fn(|_| AtomicU64::new(0)),
+            rooms: core::array::from_fn(|_| UnsafeCell::new(0)),
+            beds: Beds { asleep: Bits::new(), searching: Bits::new() },
+            sleep: core::array::from_fn(|_| Futex::new(0)),
+            ran: AtomicUsize::new(0),
+            done: Futex::new(0),
+            leave: AtomicUsize::new(0),
+        })
+    }
+
+    fn set(&self, slot: usize, value: u32) {
+        #[expect(unsafe_code, reason = "a cell that loom watches")]
+        // SAFETY: loom reports it if anybody else is at it.
+        self.rooms[slot].with_mut(|room| unsafe { *room = value });
+    }
+
+    fn get(&self, slot: usize) -> u32 {
+        #[expect(unsafe_code, reason = "a cell that loom watches")]
+        // SAFETY: loom reports it if anybody writes it.
+        self.rooms[slot].with(|room| unsafe { *room })
+    }
+
+    /// The parent puts a task into a slot and a line, and wakes somebody.
+    fn submit(&self, slot: u32, generation: u32, tail: u64, flags: u64) {
+        self.set(slot as usize, 7);
+        slot::queue(&self.words[slot as usize], generation, flags);
+        assert!(line::put(&self.ends, &self.places, tail, line::ticket(slot, generation)));
+        self.call();
+    }
+
+    fn call(&self) {
+        if let Some(hand) = self.beds.pick(0..HANDS) {
+            self.wake(hand);
+        }
+    }
+
+    fn wake(&self, hand: u16) {
+        let bed = &self.sleep[hand as usize];
+        bed.swap(0, Ordering::Release);
+        bed.wake_one();
+    }
+
+    fn take(&self, hand: u16) -> Option<(u32, u32)> {
+        line::get(&self.ends, &self.places, |slot, generation| slot::take(&self.words[slot as usize], generation, hand))
+    }
+
+    /// A hand does what it finds; whether it found something.
+    fn work(&self, hand: u16) -> bool {
+        let Some((slot, generation)) = self.take(hand) else { return false };
+        if self.beds.found(hand) && line::len(&self.ends) > 0 {
+            self.call();
+        }
+        assert_eq!(self.get(slot as usize), 7, "the arguments are there");
+        self.set(slot as usize, 8);
+        self.ran.fetch_add(1, Ordering::Relaxed);
+        assert!(slot::done(&self.words[slot as usize], generation, hand).is_some());
+        self.done.fetch_add(1, Ordering::AcqRel);
+        self.done.wake_one();
+        true
+    }
+
+    /// A hand's life, until the pool is at its end.
+    fn live(&self, hand: u16) {
+        while self.leave.load(Ordering::SeqCst) == 0 || line::len(&self.ends) > 0 {
+            if !self.work(hand) {
+                let is_there_more = || line::len(&self.ends) > 0 || self.leave.load(Ordering::SeqCst) == 1;
+                let bed = &self.sleep[hand as usize];
+                self.beds.rest(hand, bed, is_there_more, || bed.wait(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_is_run_once_or_cancelled_once() {
+    explore(3, 100, || {
+        let pond = Pond::new();
+        pond.submit(0, 0, 0, 0);
+        let hands: Vec<_> = (0..HANDS)
+            .map(|hand| {
+                let pond = Arc::clone(&pond);
+                thread::spawn(move || pond.work(hand))
+            })
+            .collect();
+        let queued = Word::new(Phase::Queued, 0, 0);
+        let cancelled = slot::free(&pond.words[0], queued).is_some();
+        if cancelled {
+            // It is the parent's again.
+            pond.set(0, 9);
+        }
+        let found = hands.into_iter().map(|hand| hand.join().unwrap()).filter(|found| *found).count();
+        assert_eq!(found + usize::from(cancelled), 1);
+        assert_eq!(pond.ran.load(Ordering::Relaxed), found);
+    });
+}
+
+/// Hands that live until the parent has seen `tasks` done. A wake-up that is lost is a model in which all sleep for ever.
+fn all_is_done(hands: u16, tasks: u32) {
+    let pond = Pond::new();
+    let hands: Vec<_> = (0..hands)
+        .map(|hand| {
+            let pond = Arc::clone(&pond);
+            thread::spawn(move || pond.live(hand))
+        })
+        .collect();
+    for task in 0..tasks {
+        pond.submit(task, 0, task.into(), 0);
+    }
+    loop {
+        let done = pond.done.fetch_add(0, Ordering::AcqRel);
+        if done == tasks {
+            break;
+        }
+        pond.done.wait(done);
+    }
+    pond.leave.swap(1, Ordering::SeqCst);
+    loom::sync::atomic::fence(Ordering::SeqCst);
+    (0..HANDS).for_each(|hand| pond.wake(hand));
+    hands.into_iter().for_each(|hand| hand.join().unwrap());
+    assert_eq!(pond.ran.load(Ordering::Relaxed), tasks as usize);
+}
+
+#[test]
+fn no_task_waits_while_the_hand_sleeps() {
+    explore(3, 500, || all_is_done(1, 2));
+}
+
+#[test]
+fn no_task_waits_while_one_of_two_hands_sleeps() {
+    explore(2, 1000, || all_is_done(2, 2));
+}
+
+#[test]
+fn who_waits_for_a_task_is_woken_or_sees_that_it_is_done() {
+    explore(3, 20, || {
+        let pond = Pond::new();
+        pond.submit(0, 0, 0, 0);
+        let hand = {
+            let pond = Arc::clone(&pond);
+            thread::spawn(move || {
+                let (slot, generation) = pond.take(0).unwrap();
+                assert_eq!(pond.get(slot as usize), 7);
+                pond.set(slot as usize, 8);
+                slot::done(&pond.words[slot as usize], generation, 0).unwrap()
+            })
+        };
+        let watched = slot::flag(&pond.words[0], NOTIFY);
+        let waited = slot::flag(&pond.words[0], WAITED);
+        if waited.phase() == Phase::Done {
+            assert_eq!(pond.get(0), 8, "the result is seen with DONE");
+            assert!(slot::free(&pond.words[0], waited).is_some());
+        }
+        let seen = hand.join().unwrap();
+        assert!(seen.has(WAITED) != (waited.phase() == Phase::Done), "S3");
+        assert!(seen.has(NOTIFY) != (watched.phase() == Phase::Done), "S3");
+    });
+}
+
+#[test]
+fn a_task_whose_hand_died_is_run_by_another() {
+    explore(3, 100, || {
+        let pond = Pond::new();
+        pond.submit(0, 0, 0, 0);
+        let dead = {
+            let pond = Arc::clone(&pond);
+            // It takes the task by its word, and is killed before it moves the head.
+            thread::spawn(move || slot::take(&pond.words[0], 0, 0))
+        };
+        let other = {
+            let pond = Arc::clone(&pond);
+            thread::spawn(move || pond.work(1))
+        };
+        let (died, done) = (dead.join().unwrap(), other.join().unwrap());
+        assert!(died != done, "one of them had it");
+        if died {
+            pond.beds.bury(0);
+            let seen = Word::load(&pond.words[0]);
+            assert_eq!((seen.phase(), seen.hand()), (Phase::Taken, 0));
+            assert!(slot::free(&pond.words[0], seen).is_some());
+            // A late step of the dead one's, had it lived: it is good for nothing.
+            assert!(slot::done(&pond.words[0], 0, 0).is_none());
+            pond.submit(0, 1, 1, 0);
+            assert!(pond.work(1));
+        }
+        assert_eq!(pond.ran.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_revoked_task_is_not_done_and_a_done_one_not_revoked() {
+    explore(3, 5, || {
+        let pond = Pond::new();
+        pond.submit(0, 0, 0, 0);
+        let (slot, generation) = pond.take(0).unwrap();
+        let hand = {
+            let pond = Arc::clone(&pond);
+            thread::spawn(move || slot::done(&pond.words[slot as usize], generation, 0).is_some())
+        };
+        let revoked = slot::free(&pond.words[0], Word::new(Phase::Taken, 0, 0)).is_some();
+        assert!(hand.join().unwrap() != revoked);
+    });
+}
