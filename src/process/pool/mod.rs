@@ -11,6 +11,7 @@ mod ground;
 mod hand;
 mod inbox;
 mod line;
+mod look;
 mod map;
 mod slot;
 mod spec;
@@ -37,6 +38,7 @@ use desk::{Ended, SharedDesk, Stage};
 pub use builder::ProcessPoolBuilder;
 pub(super) use hand::serve;
 pub use hand::stop_requested;
+pub use look::{PoolView, WorkerState, WorkerView, look};
 pub use map::{Imap, ImapUnordered};
 pub use stats::{Progress, WorkerStats};
 
