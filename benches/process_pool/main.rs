@@ -49,7 +49,7 @@ const EFFICIENCY: f64 = 0.95;
 fn main() {
     contestants::init();
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, mark, contestant, workload] = &arguments[..]
+    if let [_, mark, contestant, workload, ..] = &arguments[..]
         && mark == "--contestant"
     {
         return contestants::run(contestant, workload);

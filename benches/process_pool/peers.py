@@ -8,6 +8,9 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
+
+warnings.filterwarnings("ignore")
 
 WORKERS = 4
 APPLIES, WARM = 3000, 500

@@ -2,6 +2,7 @@
 //!
 //! How it works, its states and invariants: `README.md` beside this file.
 
+mod backlog;
 mod beds;
 mod builder;
 mod crew;
@@ -13,6 +14,7 @@ mod inbox;
 mod line;
 mod look;
 mod map;
+mod patience;
 mod slot;
 mod spec;
 mod stats;
