@@ -1,4 +1,5 @@
-//! How tasks find workers: who ran what under each dispatch, who woke for a single task, and who waited beside whom.
+//! How tasks find workers, threads and processes: who ran what under each dispatch, who woke for a single task, and who
+//! waited beside whom.
 //!
 //! `cargo run --release --example dispatch`
 
@@ -10,12 +11,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millpond::Dispatch;
+use millpond::process::{self, ProcessPool};
 use millpond::thread::ThreadPool;
 
 const WORKERS: usize = 4;
 const TASKS: usize = 12;
 
+/// Takes a moment, and says where.
+fn nap(milliseconds: u64) -> u32 {
+    thread::sleep(Duration::from_millis(milliseconds));
+    process::id()
+}
+millpond::tasks![nap];
+
 fn main() -> ExitCode {
+    process::init();
     match run(&mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -26,11 +36,17 @@ fn main() -> ExitCode {
 }
 
 fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    writeln!(out, "A pool of {WORKERS} threads:")?;
     for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random] {
         who_ran_what(dispatch, out)?;
     }
     one_task_wakes_one(out)?;
-    behind_a_long_task(out)
+    behind_a_long_task(out)?;
+    writeln!(out, "\nA pool of {WORKERS} processes:")?;
+    for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random] {
+        which_process_ran_what(dispatch, out)?;
+    }
+    one_task_wakes_one_process(out)
 }
 
 fn pool(dispatch: Dispatch) -> Result<ThreadPool, Box<dyn Error>> {
@@ -55,6 +71,48 @@ fn who_ran_what(dispatch: Dispatch, out: &mut impl Write) -> Result<(), Box<dyn 
     }
     let turns = ran.iter().all(|tasks| tasks.len() == TASKS / WORKERS);
     expect(dispatch != Dispatch::RoundRobin || turns, "in turn, each gets its share")
+}
+
+/// The same with processes: each task's value is where it ran.
+fn which_process_ran_what(dispatch: Dispatch, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let pool = ProcessPool::builder().workers(WORKERS).dispatch(dispatch).build()?;
+    pool.wait_ready(Duration::from_secs(60))?;
+    let workers = pool.worker_ids();
+    let handles: Vec<_> = (0..TASKS).map(|_| pool.apply_async(nap, (2,))).collect::<Result<_, _>>()?;
+    let mut ran = vec![Vec::new(); WORKERS];
+    for (number, handle) in handles.iter().enumerate() {
+        let process = handle.join()?;
+        let worker = workers.iter().position(|id| *id == process).ok_or("a task ran outside of the pool")?;
+        ran[worker].push(number + 1);
+    }
+    writeln!(out, "{dispatch:?}:")?;
+    for (tasks, process) in ran.iter().zip(&workers) {
+        writeln!(out, "  process {process} ran {tasks:?}")?;
+    }
+    let turns = ran.iter().all(|tasks| tasks.len() == TASKS / WORKERS);
+    expect(dispatch != Dispatch::RoundRobin || turns, "in turn, each gets its share")
+}
+
+/// Idle processes sleep on the shared queue; a new task wakes one.
+fn one_task_wakes_one_process(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let pool = ProcessPool::builder().workers(WORKERS).build()?;
+    pool.wait_ready(Duration::from_secs(60))?;
+    let start = Instant::now();
+    let all_sleep = || {
+        while pool.sleeping() < WORKERS && start.elapsed() < Duration::from_secs(60) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    all_sleep();
+    let before = pool.wake_ups();
+    for _ in 0..5 {
+        all_sleep();
+        pool.apply(nap, (0,))?;
+    }
+    all_sleep();
+    let woken = pool.wake_ups() - before;
+    writeln!(out, "Five tasks, each while all {WORKERS} processes slept: {woken} wake-ups.")?;
+    expect(woken == 5, "one task wakes one process, the others stay asleep")
 }
 
 /// Idle workers sleep; a new task wakes one, and exactly one takes it.

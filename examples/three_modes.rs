@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use millpond::process::{self, Process};
+use millpond::process::{self, Process, ProcessPool};
 
 const BELOW: u64 = 2_000_000;
 const PIECES: u64 = 4;
@@ -39,7 +39,13 @@ fn in_threads(first: u64, threads: u64, pieces: u64) -> Counted {
     })
 }
 
-millpond::tasks![in_a_process, in_threads];
+/// A task of a pool whose processes have several threads: in whichever of them is free.
+fn in_a_pool(n: u64) -> (u32, String, u64) {
+    let thread = std::thread::current().name().unwrap_or("?").to_owned();
+    (process::id(), thread, count(n, PIECES))
+}
+
+millpond::tasks![in_a_process, in_threads, in_a_pool];
 
 fn report(mode: &str, start: Instant, counted: Counted) -> u64 {
     let all = counted.iter().map(|(.., primes)| primes).sum();
@@ -68,6 +74,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let counted = children.iter().map(Process::join).collect::<Result<Vec<_>, _>>()?;
     let both = report("many processes with many threads", start, counted.concat());
 
-    assert!(processes == threads && threads == both, "the same primes however they are counted");
+    let start = Instant::now();
+    let pool = ProcessPool::builder().workers(2).threads_per_worker(2).name("mill").build()?;
+    let pooled = report("the same from a pool", start, pool.map(in_a_pool, 0..PIECES)?);
+    pool.close();
+    pool.join()?;
+
+    let all = [processes, threads, both, pooled];
+    assert!(all.iter().all(|primes| *primes == processes), "the same primes however they are counted");
     Ok(())
 }

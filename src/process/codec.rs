@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::membership::Seat;
-use crate::shm::Member;
 use crate::shm::message::{self, Packet};
+use crate::shm::{Member, spare};
 
 /// A value's bytes for the process in that seat, or what serde says against it. The handles in the value are passed on,
 /// so the caller drops the value now.
@@ -44,7 +44,10 @@ impl Arrived {
     }
 
     pub(super) fn decode<T: DeserializeOwned>(mut self) -> Result<T, String> {
-        decode(&core::mem::take(&mut self.0))
+        let bytes = core::mem::take(&mut self.0);
+        let value = decode(&bytes);
+        spare::give(bytes);
+        value
     }
 }
 
@@ -54,6 +57,7 @@ impl Drop for Arrived {
             // Claims the handles; a value of another type takes none of them, so they are released.
             let _: Result<(), _> = decode(&self.0);
         }
+        spare::give(core::mem::take(&mut self.0));
     }
 }
 

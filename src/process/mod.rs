@@ -60,7 +60,10 @@ mod wire;
 
 pub use error::{Payload, ProcessError};
 pub use handle::{Process, ProcessBuilder};
-pub use pool::{Imap, ImapUnordered, ProcessPool, ProcessPoolBuilder, Progress, WorkerStats, stop_requested};
+pub use pool::{
+    Imap, ImapUnordered, PoolView, ProcessPool, ProcessPoolBuilder, Progress, WorkerState, WorkerStats, WorkerView,
+    look, stop_requested,
+};
 pub use registry::Task;
 
 use crate::primitive::{AtomicBool, Ordering};

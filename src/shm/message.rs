@@ -18,7 +18,7 @@ use super::id::{Id, Kind};
 use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
-use super::transit;
+use super::{spare, transit};
 
 /// Bytes of a message that need no allocation: they fit into a slot.
 pub(crate) const INLINE: usize = 8 * WORDS;
@@ -27,8 +27,12 @@ pub(crate) const INLINE: usize = 8 * WORDS;
 pub(crate) struct Spill {
     pub(crate) few: [u64; WORDS],
     len: usize,
+    /// Empty, or [`COUNT`] zero bytes and the message: what travels where there are no handles.
     many: Vec<u8>,
 }
+
+/// Bytes from which on a message that grows takes the thread's spare buffer.
+const MUCH: usize = 16 << 10;
 
 impl Spill {
     #[inline]
@@ -39,7 +43,7 @@ impl Spill {
     /// The bytes.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
-        if self.many.is_empty() { &self.few.as_bytes()[..self.len] } else { &self.many }
+        if self.many.is_empty() { &self.few.as_bytes()[..self.len] } else { &self.many[COUNT..] }
     }
 
     /// How many bytes the words hold; `None` if they have spilt.
@@ -60,6 +64,7 @@ impl Spill {
                 *place = byte;
                 self.len += 1;
             }
+            _ if self.many.len() < self.many.capacity() => self.many.push(byte),
             _ => self.spill(&[byte]),
         }
     }
@@ -77,12 +82,28 @@ impl Spill {
 
     #[cold]
     fn spill(&mut self, bytes: &[u8]) {
+        let needed = COUNT + self.len + bytes.len();
         if self.many.is_empty() {
-            let mut many = Vec::with_capacity((self.len + bytes.len()).max(4 * INLINE));
+            let mut many = spare::take(needed.max(4 * INLINE));
+            many.extend_from_slice(&[0; COUNT]);
             many.extend_from_slice(self.as_slice());
             self.many = many;
+        } else if self.many.capacity() - self.many.len() < bytes.len() && self.many.len() >= MUCH {
+            let more = spare::take_growing(&self.many);
+            spare::give(core::mem::replace(&mut self.many, more));
         }
         self.many.extend_from_slice(bytes);
+    }
+
+    /// The bytes, behind as many zero bytes as the number of handles has.
+    fn without_handles(self) -> Vec<u8> {
+        if !self.many.is_empty() {
+            return self.many;
+        }
+        let mut bytes = Vec::with_capacity(COUNT + self.len);
+        bytes.extend_from_slice(&[0; COUNT]);
+        bytes.extend_from_slice(self.as_slice());
+        bytes
     }
 }
 
@@ -262,9 +283,7 @@ impl Packet {
     pub(crate) fn send_to(mut self, member: Member) -> Result<Vec<u8>, ShmError> {
         let count = self.handles.0.len();
         if count == 0 {
-            let mut bytes = vec![0; COUNT];
-            bytes.extend_from_slice(self.bytes.as_slice());
-            return Ok(bytes);
+            return Ok(self.bytes.without_handles());
         }
         let here = here()?;
         let count = u32::try_from(count).ok().filter(|_| count <= TOKENS).ok_or(ShmError::TooManyInTransit)?;

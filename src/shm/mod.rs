@@ -48,6 +48,7 @@ pub(crate) mod segment;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "signals are listed by address")]
 pub(crate) mod sleepers;
+pub(crate) mod spare;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lays lanes and a table over a block's bytes")]
 pub(crate) mod stages;

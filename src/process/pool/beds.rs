@@ -103,6 +103,12 @@ impl Beds {
         self.asleep.clear(hand);
     }
 
+    /// A hand that is awake looks for tasks, until it finds one or rests. It may be said to have stopped by one that wanted to
+    /// wake it: that one wakes another then.
+    pub(super) fn search(&self, hand: u16) {
+        self.searching.set(hand);
+    }
+
     /// A hand has found a task. True: it was woken for one, and is to wake the next if there are more (Z2).
     pub(super) fn found(&self, hand: u16) -> bool {
         let searched = self.searching.is_set(hand) && self.searching.clear(hand);

@@ -7,22 +7,29 @@
 //! D3. A slot is given out again only when nobody can be reading it: after DONE, before TAKEN, or when its hand is dead.
 
 use core::ops::Range;
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::codec::Arrived;
+use super::backlog::Backlog;
 use super::crew::Crew;
 use super::ground::{Ground, INLINE, Kind};
 use super::inbox::Inbox;
 use super::line;
+use super::patience::Patience;
 use super::slot::{self, NOTIFY, Phase, WAITED, Word};
 use super::stats::{Count, Counts};
 use super::task::{Claimant, Ending, Job, Task};
 use super::terms::Terms;
 use crate::primitive::Ordering;
 use crate::primitive::plain::{Condvar, Mutex, MutexGuard};
+use crate::shm::spare;
 use crate::task::{Dispatch, PoolError, TaskError, WhenFull};
+
+/// Nanoseconds for which a caller looks at its task before it sleeps: waking a worker on another core takes half of that.
+const LOOKING: u32 = 30_000;
+/// Not where there is less time than this.
+const ENOUGH: Duration = Duration::from_millis(1);
 
 /// What the pool shares in its parent.
 #[derive(Debug)]
@@ -31,6 +38,8 @@ pub(super) struct Desk {
     pub(super) terms: Terms,
     pub(super) counts: Counts,
     inner: Mutex<Inner>,
+    /// Of a caller whose task is the only one.
+    patience: Patience,
     /// There may be room, or the pool has ended.
     pub(super) changed: Condvar,
 }
@@ -79,8 +88,8 @@ pub(super) struct Line {
     /// Where the next ticket goes, and all tickets as they were written.
     pub(super) tail: u64,
     pub(super) written: Vec<u64>,
-    /// Tasks that wait for slots, by their numbers.
-    pub(super) backlog: BTreeMap<u64, Task>,
+    /// Tasks that wait for slots.
+    pub(super) backlog: Backlog,
 }
 
 /// A task in a slot.
@@ -105,7 +114,7 @@ impl Desk {
             free: (line * plan.per_line..(line + 1) * plan.per_line).rev().map(as_u32).collect(),
             tail: 0,
             written: vec![0; plan.per_line],
-            backlog: BTreeMap::new(),
+            backlog: Backlog::default(),
         };
         let inner = Inner {
             stage: Stage::Open,
@@ -122,7 +131,14 @@ impl Desk {
             turn: 0,
             seed: super::ground::now() | 1,
         };
-        Self { ground, terms, counts: Counts::default(), inner: Mutex::new(inner), changed: Condvar::new() }
+        Self {
+            ground,
+            terms,
+            counts: Counts::default(),
+            inner: Mutex::new(inner),
+            patience: Patience::new(LOOKING),
+            changed: Condvar::new(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -167,10 +183,10 @@ impl Desk {
             self.harvest(&mut inner, line, &mut ended);
         }
         if !inner.lines[line].backlog.is_empty() {
-            inner.lines[line].backlog.insert(number, task);
+            inner.lines[line].backlog.put(task);
             self.refill(&mut inner, line, &mut ended);
         } else if let Err(task) = self.place(&mut inner, line, task, &mut ended) {
-            inner.lines[line].backlog.insert(number, task);
+            inner.lines[line].backlog.put(task);
             self.ask_for_more(&inner);
         }
         if inner.looks_at.is_none() {
@@ -312,9 +328,9 @@ impl Desk {
     pub(super) fn refill(&self, inner: &mut Inner, line: usize, ended: &mut Ended) {
         let mut placed = false;
         while !inner.lines[line].free.is_empty() {
-            let Some((number, task)) = inner.lines[line].backlog.pop_first() else { break };
+            let Some(task) = inner.lines[line].backlog.take_first() else { break };
             if let Err(task) = self.place(inner, line, task, ended) {
-                inner.lines[line].backlog.insert(number, task);
+                inner.lines[line].backlog.put(task);
                 break;
             }
             placed = true;
@@ -380,7 +396,7 @@ impl Desk {
             let which = (0..2).find(|which| plan.outbox(hand, *which).start == at)?;
             (len <= plan.most).then_some((at, Some((hand, which))))?
         };
-        let mut bytes = Vec::new();
+        let mut bytes = spare::any(len);
         let read = self.ground.read(from, len, &mut bytes);
         if let Some((hand, which)) = outbox {
             let full = &self.ground.hand(hand).full[which];
@@ -490,19 +506,28 @@ impl Desk {
         }
         let Some(slot) = self.ground.slot(index) else {
             // In the backlog, or about to be told by another thread.
-            if let Some(task) = inner.lines[line].backlog.get_mut(&job.number()) {
+            if let Some(task) = inner.lines[line].backlog.get_mut(job.number()) {
                 task.watched = true;
             }
             drop(inner);
             return job.sleep(deadline);
         };
         let generation = inner.generations[index as usize];
+        let alone = inner.unfinished == 1;
         drop(inner);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let is_over = || {
+            let word = Word::load(&slot.word);
+            word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken)
+        };
+        // Others' tasks want the cores.
+        if alone && left.is_none_or(|left| left > ENOUGH) && self.patience.look(is_over) {
+            return true;
+        }
         let word = slot::flag(&slot.word, WAITED);
         if word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken) {
             return true;
         }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return false;
         }
@@ -529,7 +554,7 @@ impl Desk {
                 }
             }
             None => {
-                if let Some(task) = inner.lines[line].backlog.get_mut(&job.number()) {
+                if let Some(task) = inner.lines[line].backlog.get_mut(job.number()) {
                     task.watched = true;
                 }
             }
@@ -544,7 +569,7 @@ impl Desk {
         let mut inner = self.lock();
         let (line, index) = job.is_in();
         let mut done = false;
-        if let Some(task) = inner.lines[line].backlog.remove(&job.number()) {
+        if let Some(task) = inner.lines[line].backlog.take(job.number()) {
             self.end(&mut inner, task, Err(TaskError::Cancelled), &mut ended);
             done = true;
         } else if let Some(slot) = self.ground.slot(index) {
@@ -604,7 +629,7 @@ impl Desk {
             }
         }
         for line in 0..inner.lines.len() {
-            while let Some((_, task)) = inner.lines[line].backlog.pop_first() {
+            while let Some(task) = inner.lines[line].backlog.take_first() {
                 self.end(inner, task, Err(error.clone()), ended);
             }
         }

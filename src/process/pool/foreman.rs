@@ -231,7 +231,7 @@ impl Foreman {
         }
         // Who waits for it sleeps in this process from now on, or finds its slot.
         task.watched = true;
-        inner.lines[line].backlog.insert(task.number, task);
+        inner.lines[line].backlog.put(task);
         desk.refill(inner, line, ended);
     }
 

@@ -155,16 +155,18 @@ pub(super) struct Plan {
 const INBOXES: usize = 4;
 
 impl Plan {
-    fn posts(self) -> usize {
-        size_of::<Head>().next_multiple_of(PAGE)
+    /// Where a worker's post is.
+    pub(super) fn post_at(self, worker: usize) -> usize {
+        size_of::<Head>().next_multiple_of(PAGE) + worker * size_of::<Post>().next_multiple_of(128)
     }
 
-    fn hands_at(self) -> usize {
-        self.posts() + self.workers * size_of::<Post>().next_multiple_of(128)
+    /// Where a hand is.
+    pub(super) fn hand_at(self, hand: u16) -> usize {
+        self.post_at(self.workers) + usize::from(hand) * size_of::<Hand>()
     }
 
     fn lines_at(self) -> usize {
-        (self.hands_at() + self.hands() * size_of::<Hand>()).next_multiple_of(PAGE)
+        (self.post_at(self.workers) + self.hands() * size_of::<Hand>()).next_multiple_of(PAGE)
     }
 
     fn line(self) -> usize {
@@ -174,6 +176,11 @@ impl Plan {
     /// Where the slots of a line begin, from its start.
     fn slots_in_line(self) -> usize {
         (size_of::<Ends>() + self.per_line * 8 + self.per_line / 8).next_multiple_of(align_of::<Slot>())
+    }
+
+    /// Where the slots of a line begin.
+    pub(super) fn slots_of_line(self, line: usize) -> usize {
+        self.lines_at() + line * self.line() + self.slots_in_line()
     }
 
     pub(super) fn hands(self) -> usize {
@@ -298,12 +305,12 @@ impl Ground {
 
     pub(super) fn post(&self, worker: usize) -> &Post {
         assert!(worker < self.plan.workers);
-        self.at(self.plan.posts() + worker * size_of::<Post>().next_multiple_of(128))
+        self.at(self.plan.post_at(worker))
     }
 
     pub(super) fn hand(&self, hand: u16) -> &Hand {
         assert!(usize::from(hand) < self.plan.hands());
-        self.at(self.plan.hands_at() + usize::from(hand) * size_of::<Hand>())
+        self.at(self.plan.hand_at(hand))
     }
 
     fn line_at(&self, line: usize) -> usize {
@@ -328,7 +335,7 @@ impl Ground {
     fn slot_at(&self, slot: u32) -> Option<usize> {
         let slot = slot as usize;
         let (line, index) = (slot / self.plan.per_line, slot % self.plan.per_line);
-        (line < self.plan.lines).then(|| self.line_at(line) + self.plan.slots_in_line() + index * size_of::<Slot>())
+        (line < self.plan.lines).then(|| self.plan.slots_of_line(line) + index * size_of::<Slot>())
     }
 
     /// A slot by its number, counted through all lines. `None` for a number that is none.

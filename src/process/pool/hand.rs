@@ -9,15 +9,17 @@ use super::super::child::panic_message;
 use super::super::membership::Seat;
 use super::super::registry::{self, Ran};
 use super::ground::{self, Ground, INLINE, Kind};
+use super::patience::Patience;
 use super::slot::{self, NOTIFY, STOP, WAITED, Word};
 use super::spec::{LEAVE, LEAVING, READY, Spec};
 use super::{line, trace};
 use crate::os;
 use crate::primitive::plain::OnceLock;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+use crate::shm::spare;
 
-/// Looks for a task before a hand lies down: a few microseconds.
-const LOOKS: u32 = 100;
+/// Nanoseconds for which a hand looks for a task before it lies down.
+const LOOKING: u32 = 8_000;
 
 /// Tasks between two looks at how much memory this process uses.
 const TASKS_BETWEEN_LOOKS: u64 = 16;
@@ -148,6 +150,7 @@ struct Own {
     /// Which outbox comes next, and how many bytes of each have their pages.
     next: usize,
     warm: [usize; 2],
+    patience: Patience,
 }
 
 impl Shop {
@@ -157,14 +160,17 @@ impl Shop {
         let places = self.ground.places(self.spec.line);
         let head = self.ground.head();
         let hands = self.calls();
-        let mut own = Own { hand, arguments: Vec::new(), next: 0, warm: [0; 2] };
+        let patience = Patience::new(LOOKING);
+        let mut own = Own { hand, arguments: Vec::new(), next: 0, warm: [0; 2], patience };
+        let mut looked = false;
         let take = |index: u32, generation: u32| {
             self.ground.slot(index).is_some_and(|slot| slot::take(&slot.word, generation, hand))
         };
         while !self.is_leaving() {
             if let Some((index, generation)) = line::get(ends, places, take) {
                 let left = line::len(ends);
-                if head.beds.found(hand) && left > 0 {
+                let searched = head.beds.found(hand) | core::mem::take(&mut looked);
+                if searched && left > 0 {
                     self.ground.call(hands.clone());
                 }
                 // Relaxed: a mark that is seen late is seen by the next hand.
@@ -178,10 +184,10 @@ impl Shop {
             if self.spec.for_suspects {
                 break;
             }
-            if (0..LOOKS).any(|_| {
-                spin_loop();
-                line::len(ends) > 0
-            }) {
+            // It is not asleep, so nobody need wake another for the task that it will find.
+            head.beds.search(hand);
+            if own.patience.look(|| line::len(ends) > 0) {
+                looked = true;
                 continue;
             }
             self.sleep(hand, || line::len(ends) > 0);
@@ -232,6 +238,7 @@ impl Shop {
         let (kind, bytes) = self.outcome(own, slot, room);
         CURRENT.set((0, 0));
         let (at, len) = self.put_down(own, slot, room, &bytes, kind);
+        spare::give(bytes);
         slot.len.store(len as u64, Ordering::Relaxed);
         slot.at.store(at as u64, Ordering::Relaxed);
         me.slot.store(0, Ordering::Relaxed);

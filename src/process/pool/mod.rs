@@ -2,6 +2,7 @@
 //!
 //! How it works, its states and invariants: `README.md` beside this file.
 
+mod backlog;
 mod beds;
 mod builder;
 mod crew;
@@ -11,7 +12,9 @@ mod ground;
 mod hand;
 mod inbox;
 mod line;
+mod look;
 mod map;
+mod patience;
 mod slot;
 mod spec;
 mod stats;
@@ -37,6 +40,7 @@ use desk::{Ended, SharedDesk, Stage};
 pub use builder::ProcessPoolBuilder;
 pub(super) use hand::serve;
 pub use hand::stop_requested;
+pub use look::{PoolView, WorkerState, WorkerView, look};
 pub use map::{Imap, ImapUnordered};
 pub use stats::{Progress, WorkerStats};
 
