@@ -57,7 +57,9 @@ fn clean() {
                 // SAFETY: the size is not zero.
                 let at = unsafe { Heap.alloc_zeroed(layout) };
                 // SAFETY: just allocated, with this size.
-                unsafe { at.add(layout.size() - 1).write(1) };
+                let last = unsafe { at.add(layout.size() - 1) };
+                // SAFETY: as above.
+                unsafe { last.write(1) };
                 (at, layout)
             })
             .collect();

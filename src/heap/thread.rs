@@ -10,8 +10,8 @@ use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
 use super::depots::{self, DEPOTS, LARGEST_MAGAZINE};
-use crate::block::{RESERVE, announce};
 use crate::block::settings::Tenant;
+use crate::block::{RESERVE, announce};
 use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
 use crate::os::{self, ExitHook, ForkHold, Once, Ticker};
 use crate::primitive::{AtomicUsize, Ordering};

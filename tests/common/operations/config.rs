@@ -155,14 +155,14 @@ fn values(reserve: usize, limit: usize, magazine: usize) {
 }
 
 fn queue(values: usize) {
-    match Queue::<u32>::bounded(values) {
+    match Queue::<u64>::bounded(values) {
         Ok(queue) => {
             assert!(values > 0 && queue.capacity() == Some(values));
             for n in 0..values.min(40) {
-                queue.try_put(n as u32).expect("there is room");
+                queue.try_put(n as u64).expect("there is room");
             }
             assert!(values > 40 || queue.try_put(0) == Err(QueueError::Full));
-            assert!((0..values.min(40)).all(|n| queue.try_get() == Ok(n as u32)) && queue.is_empty());
+            assert!((0..values.min(40)).all(|n| queue.try_get() == Ok(n as u64)) && queue.is_empty());
         }
         Err(error @ QueueError::Capacity { .. }) => says(&error, values),
         Err(error) => assert!(matches!(error, QueueError::Memory(_)) && values > 1 << 10, "{error} for {values}"),

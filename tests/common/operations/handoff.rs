@@ -99,6 +99,9 @@ enum Home {
     Owned(OwnedBlock),
 }
 
+/// What somebody has put out for others: blocks, and things that live in pools.
+type Offered = (Vec<Lived<Home>>, Vec<Box<dyn Keep>>);
+
 /// What threads have in common.
 struct Town {
     pools: [Arc<BlockPool>; 3],
@@ -107,7 +110,7 @@ struct Town {
     ledger: Arc<Ledger>,
     /// Every block that somebody holds: two that overlap are found when the second is taken.
     taken: Mutex<Ranges>,
-    offered: Mutex<(Vec<Lived<Home>>, Vec<Box<dyn Keep>>)>,
+    offered: Mutex<Offered>,
     numbers: Mutex<u64>,
 }
 
