@@ -123,6 +123,7 @@ fn values_that_do_not_travel() {
     // More at once than there is room for, joined from the last.
     let all: Vec<_> = (0..100).map(|_| pool.apply_async(echo, (vec![1; 90_000],)).unwrap()).collect();
     assert!(all.iter().rev().all(|task| task.join_timeout(HANG) == Ok(vec![1; 90_000])));
+    drop(all);
     drop(pool);
     audit.expect_unchanged();
 }
