@@ -72,6 +72,8 @@ fn out_of_memory() -> usize {
 fn stop() {
     // SAFETY: sends a signal to this process.
     unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+    // Another thread may have taken the signal, and this one goes on for a moment.
+    endless();
 }
 
 fn endless() {
@@ -264,7 +266,9 @@ fn every_way_to_end_a_worker_is_its_own_tasks_error() {
         let overflows = pool.apply_async(overflow, (0,)).unwrap();
         let starves = pool.apply_async(out_of_memory, ()).unwrap();
         let died = |result: Result<(), TaskError>, wanted: Option<i32>| match result {
-            Err(TaskError::WorkerDied { pid, signal }) => assert!(pid > 0 && signal == wanted, "{what}: {signal:?}"),
+            Err(TaskError::WorkerDied { pid, signal }) => {
+                assert!(pid > 0 && signal == wanted, "{what}: {signal:?}, not {wanted:?}")
+            }
             other => panic!("{what}: {other:?}"),
         };
         died(kill.join_timeout(HANG).map(drop), Some(libc::SIGKILL));
@@ -370,7 +374,7 @@ fn a_stopped_worker_holds_up_nobody_else() {
         // One of them may be where the worker stopped.
         let started = Instant::now();
         while tasks.iter().filter(|task| task.is_finished()).count() < 19 {
-            pool.progress();
+            let _ = pool.progress();
             assert!(started.elapsed() < HANG, "round {round}");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -447,8 +451,8 @@ fn cancel_never_hits_the_wrong_task() {
             });
             let mut random = Random(42);
             for n in 0..cancels {
-                let task = pool.apply_async(work, (n, 0)).unwrap();
-                let until = Instant::now() + Duration::from_nanos(random.below(60_000));
+                let task = pool.apply_async(work, (n, random.below(200))).unwrap();
+                let until = Instant::now() + Duration::from_nanos(random.below(600_000));
                 while Instant::now() < until {
                     std::hint::spin_loop();
                 }

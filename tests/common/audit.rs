@@ -10,7 +10,7 @@ use millpond::ipc;
 use millpond::process::ProcessPool;
 
 /// Nothing here takes so long: what waits for it hangs.
-pub const HANG: Duration = Duration::from_secs(120);
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 
 /// Whether the long forms are run: `MILLPOND_SOAK=1`.
 pub(crate) fn is_long() -> bool {
@@ -55,7 +55,14 @@ impl Audit {
     /// What there is now, once all that is made at first use is there.
     pub(crate) fn now() -> Self {
         Self::warm_up();
-        Self::look()
+        // The keeper has the last word on the pool that was just dropped.
+        loop {
+            let first = Self::look();
+            std::thread::sleep(Duration::from_millis(50));
+            if first == Self::look() {
+                return first;
+            }
+        }
     }
 
     fn warm_up() {

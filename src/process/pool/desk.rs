@@ -274,7 +274,9 @@ impl Desk {
         slot.number.store(task.number, Ordering::Relaxed);
         slot.started.store(0, Ordering::Relaxed);
         let closing = inner.stage != Stage::Open || matches!(task.claimant, Claimant::Call(_) | Claimant::Channel(_));
-        let flags = if task.watched || closing { NOTIFY } else { 0 };
+        // Those that wait for room in the segment get it when it is there, not when somebody looks.
+        let scarce = inner.inbox.used() > self.ground.plan.inbox().len() / 2;
+        let flags = if task.watched || closing || scarce { NOTIFY } else { 0 };
         let generation = inner.generations[index as usize];
         slot::queue(&slot.word, generation, flags);
         let ticket = line::ticket(index, generation);
@@ -487,6 +489,9 @@ impl Desk {
     /// Sleeps until a task is done, or by mistake. False: the deadline has passed.
     pub(super) fn wait_for(&self, job: &Job, deadline: Option<Instant>) -> bool {
         let mut ended = Ended::new();
+        if super::expect_not_forked().is_err() {
+            return self.forget(job);
+        }
         let mut inner = self.lock();
         let (line, index) = job.is_in();
         // Its own slot first: that is what it waits for, and the bit may be late.
@@ -535,6 +540,22 @@ impl Desk {
         true
     }
 
+    /// In a forked copy: the task is not ours to wait for. The segment is left as it is.
+    fn forget(&self, job: &Job) -> bool {
+        let mut inner = self.lock();
+        let (line, index) = job.is_in();
+        let is_his = |placed: &mut Placed| placed.task.number == job.number();
+        let placed = inner.placed.get_mut(index as usize).and_then(|placed| placed.take_if(is_his));
+        let task = placed.map(|placed| placed.task).or_else(|| inner.lines[line].backlog.remove(&job.number()));
+        drop(inner);
+        if let Some(Task { claimant: Claimant::Handle(job), arguments, .. }) = task {
+            // The handles in its arguments are the other's.
+            core::mem::forget(arguments);
+            job.end(Err(PoolError::Forked.into()));
+        }
+        true
+    }
+
     fn collect_of(&self, inner: &mut Inner, job: &Job, index: u32, ended: &mut Ended) {
         let is_his = |placed: &Placed| placed.task.number == job.number();
         if inner.placed.get(index as usize).is_some_and(|placed| placed.as_ref().is_some_and(is_his)) {
@@ -544,6 +565,10 @@ impl Desk {
 
     /// The parent's own thread hears of this task's end from now on.
     pub(super) fn watch(&self, job: &Job) {
+        if super::expect_not_forked().is_err() {
+            self.forget(job);
+            return;
+        }
         let mut ended = Ended::new();
         let mut inner = self.lock();
         let (line, index) = job.is_in();
@@ -565,6 +590,9 @@ impl Desk {
 
     /// Has a task never end in a value, if it has not ended. A worker that runs it is killed, if `running` says so.
     pub(super) fn cancel(&self, job: &Job, running: bool) -> bool {
+        if super::expect_not_forked().is_err() {
+            return false;
+        }
         let mut ended = Ended::new();
         let mut inner = self.lock();
         let (line, index) = job.is_in();

@@ -287,7 +287,11 @@ impl Foreman {
             let word = Word::load(&slot.word);
             let sane = match word.phase() {
                 Phase::Queued => true,
-                Phase::Taken => usize::from(word.hand()) < desk.ground.plan.hands(),
+                // By a hand that there is.
+                Phase::Taken => {
+                    usize::from(word.hand()) < desk.ground.plan.hands()
+                        && inner.crew.workers[desk.ground.plan.worker_of(word.hand())].record.is_some()
+                }
                 Phase::Done => true,
                 Phase::Free | Phase::Rubbish => false,
             };
@@ -318,6 +322,9 @@ impl Foreman {
     fn give_up(&self, inner: &mut Inner, error: PoolError, ended: &mut Ended) {
         inner.stage = Stage::Broken(error.clone());
         self.desk.end_all(inner, &TaskError::Pool(error), ended);
+        // Whoever sleeps on a slot, also where the mark that somebody does was written over.
+        let slots = (0..as_u32(inner.placed.len())).filter_map(|index| self.desk.ground.slot(index));
+        slots.for_each(|slot| ground::Ground::wake_all_on(&slot.word));
         inner.crew.kill_all();
     }
 

@@ -1,0 +1,275 @@
+//! What is asked of a pool in vain: a clear error each, and the pool works on.
+#![cfg(feature = "process")]
+#![expect(unsafe_code, reason = "forks")]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use millpond::process::{Process, ProcessPool};
+use millpond::{PoolError, TaskError, WhenFull};
+use serde::{Deserialize, Serialize};
+
+#[path = "common/audit.rs"]
+mod audit;
+use audit::{Audit, HANG, alone};
+
+millpond::test_support!();
+
+fn work(n: u64, microseconds: u64) -> u64 {
+    std::thread::sleep(Duration::from_micros(microseconds));
+    3 * n + 1
+}
+
+fn not_listed(n: u64) -> u64 {
+    n
+}
+
+fn echo(bytes: Vec<u8>) -> Vec<u8> {
+    bytes
+}
+
+fn many(bytes: usize) -> Vec<u8> {
+    vec![7; bytes]
+}
+
+#[derive(Debug, PartialEq)]
+struct Stubborn(bool);
+
+impl Serialize for Stubborn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 { Err(serde::ser::Error::custom("it will not")) } else { serializer.serialize_u8(1) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Stubborn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u8::deserialize(deserializer).and_then(|_| Err(serde::de::Error::custom("it does not want to be read")))
+    }
+}
+
+fn takes(_: Stubborn) -> u8 {
+    1
+}
+
+fn gives(unencodable: bool) -> Stubborn {
+    Stubborn(unencodable)
+}
+
+fn builds() -> Result<u64, String> {
+    let pool = ProcessPool::builder().workers(1).build().map_err(|error| error.to_string())?;
+    pool.apply(work, (2, 0)).map_err(|error| error.to_string())
+}
+
+fn says_and_leaves(what: String) {
+    eprintln!("{what}");
+    std::process::exit(3);
+}
+
+fn says_and_panics(what: String) {
+    panic!("{what}");
+}
+
+millpond::tasks![work, echo, many, takes, gives, builds, says_and_leaves, says_and_panics];
+
+#[test]
+fn numbers_that_make_no_sense() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let build = || ProcessPool::builder().workers(1);
+    assert!(matches!(build().workers(0).build(), Err(PoolError::NoWorkers)));
+    assert!(matches!(build().threads_per_worker(0).build(), Err(PoolError::NoWorkers)));
+    assert!(matches!(build().workers(usize::MAX).build(), Err(PoolError::TooManyWorkers { .. })));
+    for threads in [513, 1024, 2000, usize::MAX] {
+        assert!(matches!(build().threads_per_worker(threads).build(), Err(PoolError::TooManyWorkers { .. })));
+    }
+    assert!(matches!(build().queue_bound(0).build(), Err(PoolError::ZeroBound)));
+    assert!(matches!(build().name("a\0b").build(), Err(PoolError::NameWithNul { at: 1 })));
+    assert!(matches!(build().initializer(not_listed, (1,)).build(), Err(PoolError::NotRegistered { .. })));
+    // Limits that are none.
+    let pool = build().task_timeout(Duration::MAX).task_soft_timeout(Duration::MAX).payload_limit(usize::MAX);
+    let pool = pool.handshake_timeout(Duration::MAX).build().unwrap();
+    assert_eq!(pool.apply(work, (1, 1000)), Ok(4));
+    assert!(pool.join_timeout(Duration::ZERO).is_err_and(|error| error == PoolError::NotClosed));
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(pool.wait_ready(Duration::MAX), Err(PoolError::Closed), "no worker will be ready any more");
+    assert_eq!(pool.join(), Ok(()), "again");
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn values_that_do_not_travel() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).payload_limit(100_000).build().unwrap();
+    let error = pool.apply_async(not_listed, (1,)).unwrap_err();
+    assert!(error.to_string().contains("millpond::tasks![not_listed];"), "{error}");
+    let error = pool.apply_async(takes, (Stubborn(true),)).unwrap_err();
+    assert!(matches!(&error, PoolError::Encode { reason, .. } if !reason.is_empty()), "{error:?}");
+    let error = pool.apply(takes, (Stubborn(false),)).unwrap_err();
+    assert!(matches!(&error, TaskError::Decode { reason, .. } if !reason.is_empty()), "{error:?}");
+    let error = pool.apply(gives, (true,)).unwrap_err();
+    assert!(matches!(&error, TaskError::Encode { reason, .. } if !reason.is_empty()), "{error:?}");
+    let error = pool.apply(gives, (false,)).unwrap_err();
+    assert!(matches!(&error, TaskError::Decode { reason, .. } if !reason.is_empty()), "{error:?}");
+    assert!(matches!(pool.apply_async(echo, (vec![0; 100_001],)), Err(PoolError::TooLarge { limit: 100_000, .. })));
+    let error = pool.apply(many, (100_001,)).unwrap_err();
+    assert!(matches!(error, TaskError::TooLarge { limit: 100_000, .. }), "{error:?}");
+    assert_eq!(pool.apply(many, (99_000,)), Ok(vec![7; 99_000]));
+    // More at once than there is room for, joined from the last.
+    let all: Vec<_> = (0..100).map(|_| pool.apply_async(echo, (vec![1; 90_000],)).unwrap()).collect();
+    assert!(all.iter().rev().all(|task| task.join_timeout(HANG) == Ok(vec![1; 90_000])));
+    drop(all);
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn a_crash_loop_ends_in_an_error_with_the_last_words() {
+    let _alone = alone();
+    let audit = Audit::now();
+    for panics in [false, true] {
+        let words = "no such database";
+        let builder = ProcessPool::builder().workers(2).capture_stderr(4096);
+        let pool = match panics {
+            true => builder.initializer(says_and_panics, (words.to_owned(),)).build().unwrap(),
+            false => builder.initializer(says_and_leaves, (words.to_owned(),)).build().unwrap(),
+        };
+        // A task may come too late: the pool may have given up before.
+        let task = pool.apply_async(work, (1, 0)).map_err(TaskError::from).and_then(|task| task.join_timeout(HANG));
+        let Err(TaskError::Pool(error @ PoolError::CrashLoop { .. })) = task else { panic!("{task:?}") };
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(pool.wait_ready(HANG), Err(error.clone()));
+        assert_eq!(pool.apply_async(work, (1, 0)).map(drop), Err(error.clone()));
+        pool.close();
+        assert_eq!(pool.join(), Err(error));
+    }
+    audit.expect_unchanged();
+}
+
+#[test]
+fn pools_inside_workers_and_processes() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    let inside = pool.apply(builds, ()).unwrap().unwrap_err();
+    assert_eq!(inside, PoolError::InsideWorker.to_string());
+    assert_eq!(Process::spawn(builds, ()).unwrap().join().unwrap(), Ok(7));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn a_full_queue_does_what_was_said() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let build = |when| ProcessPool::builder().workers(1).queue_bound(3).when_full(when).build().unwrap();
+    let pool = build(WhenFull::Fail);
+    let mut taken = Vec::new();
+    let error = loop {
+        match pool.apply_async(work, (1, 50_000)) {
+            Ok(task) => taken.push(task),
+            Err(error) => break error,
+        }
+        assert!(taken.len() < 10);
+    };
+    assert_eq!(error, PoolError::Full { bound: 3 });
+    assert!(taken.iter().all(|task| task.join_timeout(HANG) == Ok(4)));
+    for when in [WhenFull::Block, WhenFull::CallerRuns] {
+        let pool = build(when);
+        let all: Vec<_> = (0..200).map(|n| pool.apply_async(work, (n, 200)).unwrap()).collect();
+        assert!((0..).zip(&all).all(|(n, task)| task.join_timeout(HANG) == Ok(3 * n + 1)));
+    }
+    // A handle holds its pool's memory.
+    drop(taken);
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn callbacks_that_panic_or_join_harm_nobody() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = Arc::new(ProcessPool::builder().workers(1).build().unwrap());
+    let (to, from) = std::sync::mpsc::channel();
+    std::panic::set_hook(Box::new(|_| {}));
+    pool.apply_async_then(work, (1, 0), |_| panic!("in a callback")).unwrap();
+    let (same, again) = (Arc::clone(&pool), to.clone());
+    pool.apply_async_then(work, (1, 0), move |_| {
+        same.close();
+        again.send(same.join() == Err(PoolError::OwnWorker)).unwrap();
+    })
+    .unwrap();
+    assert!(from.recv_timeout(HANG).unwrap());
+    pool.join().unwrap();
+    drop(std::panic::take_hook());
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park_timeout(HANG),
+        }
+    }
+}
+
+#[test]
+fn handles_are_futures_with_and_without_a_backlog() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).build().unwrap();
+    for n in 0..200 {
+        assert_eq!(block_on(pool.apply_async(work, (n, n % 300)).unwrap()), Ok(3 * n + 1));
+    }
+    let mut all: Vec<_> = (0..5000).map(|n| pool.apply_async(work, (n, 0)).unwrap()).collect();
+    for (n, task) in (0..5000_u64).zip(all.drain(..)).collect::<Vec<_>>().into_iter().rev() {
+        assert_eq!(block_on(task), Ok(3 * n + 1));
+    }
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn a_forked_copy_is_told_so_and_takes_nothing() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    let handle = pool.apply_async(work, (1, 200_000)).unwrap();
+    // SAFETY: the copy makes no use of what other threads may hold, but for what is tested here.
+    let copy = unsafe { libc::fork() };
+    if copy == 0 {
+        let refused = matches!(pool.apply_async(work, (1, 0)), Err(PoolError::Forked))
+            && matches!(ProcessPool::builder().workers(1).build(), Err(PoolError::Forked))
+            && matches!(pool.join(), Err(PoolError::Forked));
+        let joined = handle.join() == Err(TaskError::Pool(PoolError::Forked));
+        drop(pool);
+        // SAFETY: ends the copy.
+        unsafe { libc::_exit(i32::from(!refused) + 2 * i32::from(!joined)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the copy.
+    assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+    assert_eq!(status, 0, "1: not refused; 2: a handle was not");
+    assert_eq!(handle.join_timeout(HANG), Ok(4));
+    // A handle holds its pool's memory.
+    drop(handle);
+    drop(pool);
+    audit.expect_unchanged();
+}
