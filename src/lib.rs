@@ -7,6 +7,10 @@
 
 // The map, from the ground up. A floor uses only those below it; a test reads the `use` lines and says so.
 
+// Long random schedules: shuttle stands where loom does, under loom's name. Both `cfg`s are set then.
+#[cfg(millpond_shuttle)]
+extern crate shuttle as loom;
+
 mod primitive;
 
 mod os;

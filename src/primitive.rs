@@ -17,8 +17,29 @@ mod imp {
 
 #[cfg(millpond_loom)]
 mod imp {
+    /// Not watched: models put cells of loom's inside.
+    #[cfg(feature = "thread")]
+    pub(crate) use core::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+    /// Accesses that loom watches.
+    #[cfg(not(millpond_shuttle))]
+    pub(crate) type Witness = loom::cell::UnsafeCell<()>;
+
+    /// Shuttle watches no cells: in its world every step is in one order.
+    #[cfg(millpond_shuttle)]
+    #[derive(Debug)]
+    pub(crate) struct Witness(());
+
+    #[cfg(millpond_shuttle)]
+    impl Witness {
+        pub(crate) fn new((): ()) -> Self {
+            Self(())
+        }
+
+        pub(crate) fn with_mut(&self, _: impl FnOnce(())) {}
+    }
 }
 
 pub(crate) use imp::*;

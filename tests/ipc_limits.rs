@@ -15,6 +15,12 @@ fn limit(resource: libc::__rlimit_resource_t, most: u64) {
     assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
 }
 
+fn soft_limit(resource: libc::__rlimit_resource_t, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: reads the limit.
+    assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
 /// The calling test, run in a process of its own with the limit that the name stands for.
 fn in_a_process_of_its_own(name: &str, run: impl FnOnce()) {
     if std::env::var(LIMIT).is_ok_and(|limited| limited == name) {
@@ -54,11 +60,20 @@ fn a_smaller_file_size_limit_makes_a_smaller_segment() {
 }
 
 #[test]
-fn little_address_space_makes_a_smaller_segment_and_then_an_error() {
-    in_a_process_of_its_own("little_address_space_makes_a_smaller_segment_and_then_an_error", || {
-        limit(libc::RLIMIT_AS, 2 << 30);
+fn little_address_space_is_an_error_and_with_more_a_smaller_segment() {
+    in_a_process_of_its_own("little_address_space_is_an_error_and_with_more_a_smaller_segment", || {
+        // Not even for the least segment.
+        soft_limit(libc::RLIMIT_AS, 1 << 20);
+        let refused = Queue::<u8>::bounded(4).unwrap_err();
+        let QueueError::Memory(ShmError::Refused { errno, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(errno, libc::ENOMEM);
+        assert!(refused.to_string().contains("address space"), "{refused}");
+        // With more, what there is room for.
+        soft_limit(libc::RLIMIT_AS, 2 << 30);
         let queue = Queue::<u8>::bounded(4).unwrap();
         assert!(ipc::stats().unwrap().reserved <= 1 << 30);
+        let refused = SharedSlice::<u8>::new(3 << 30).unwrap_err();
+        assert_eq!(refused, ShmError::TooLarge { bytes: 3 << 30 });
         queue.put(1).unwrap();
         assert_eq!(queue.get(), Ok(1));
     });

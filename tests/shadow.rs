@@ -11,7 +11,11 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
-use operations::{Operation, Program, RECORD, heap, pool};
+#[cfg(all(feature = "thread", feature = "process"))]
+use operations::config as settings;
+#[cfg(feature = "thread")]
+use operations::tasks;
+use operations::{Operation, Program, RECORD, handoff, heap, pool};
 
 fn programs<Op: Operation>(longest: usize) -> impl Strategy<Value = Program<Op>> {
     let record = prop::collection::vec(any::<u8>(), RECORD);
@@ -40,6 +44,29 @@ proptest! {
 
     #[test]
     fn pools_agree_with_their_shadow(program in programs::<pool::Op>(150)) {
+        program.run();
+    }
+
+    #[test]
+    fn threads_that_hand_over_agree_with_their_shadows(program in programs::<handoff::Op>(300)) {
+        program.run();
+    }
+}
+
+#[cfg(feature = "thread")]
+proptest! {
+    #![proptest_config(config(64))]
+    #[test]
+    fn thread_pools_agree_with_their_shadow(program in programs::<tasks::Op>(60)) {
+        program.run();
+    }
+}
+
+#[cfg(all(feature = "thread", feature = "process"))]
+proptest! {
+    #![proptest_config(config(256))]
+    #[test]
+    fn settings_are_kept_or_refused(program in programs::<settings::Op>(30)) {
         program.run();
     }
 }

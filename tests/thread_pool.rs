@@ -13,31 +13,12 @@ use std::time::{Duration, Instant};
 use millpond::thread::{MapOptions, ThreadPool};
 use millpond::{Dispatch, PoolError, TaskError, WhenFull};
 
-/// Only to notice a hang.
-const LONG: Duration = Duration::from_secs(120);
+#[path = "common/pools.rs"]
+mod pools;
+
+use pools::{LONG, bump, occupy, pool};
 
 const ALL: [Dispatch; 3] = [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random];
-
-fn bump(counter: &AtomicUsize) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn pool(workers: usize) -> ThreadPool {
-    ThreadPool::builder().workers(workers).build().unwrap()
-}
-
-/// A task that runs until it is let go, and whoever waits until it runs.
-fn occupy(pool: &ThreadPool) -> mpsc::Sender<()> {
-    let (go, gone) = mpsc::channel::<()>();
-    let (runs, running) = mpsc::channel();
-    pool.spawn(move || {
-        runs.send(()).unwrap();
-        let _ = gone.recv();
-    })
-    .unwrap();
-    running.recv_timeout(LONG).unwrap();
-    go
-}
 
 #[test]
 fn every_task_runs_once_under_each_dispatch() {

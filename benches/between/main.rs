@@ -9,6 +9,7 @@ mod bare;
 mod locks;
 mod memory;
 mod messages;
+mod python;
 mod two;
 
 /// A question: who runs it, and the largest good ratio of Millpond to each of its rivals.
@@ -29,28 +30,28 @@ const ROWS: &[Row] = &[
         name: "queue-64",
         title: "64 bytes, one way",
         own: "millpond",
-        targets: &[(&["pipe", "socket", "ipc-channel"], 0.3), (BARE, 2.5)],
+        targets: &[(&["pipe", "socket", "ipc-channel", "python"], 0.3), (BARE, 2.5)],
         also: &["millpond-raw"],
     },
     Row {
         name: "ping-two",
         title: "ping-pong, two processors, p50",
         own: "millpond-sleep",
-        targets: &[(BARE, 1.1), (&["pipe", "socket"], 1.0)],
+        targets: &[(BARE, 1.1), (&["pipe", "socket", "python"], 1.0)],
         also: &["millpond", "millpond-spin"],
     },
     Row {
         name: "ping-one",
         title: "ping-pong, one processor, p50",
         own: "millpond",
-        targets: &[(BARE, 1.1), (&["pipe", "socket"], 1.0)],
+        targets: &[(BARE, 1.1), (&["pipe", "socket", "python"], 1.0)],
         also: &["millpond-sleep"],
     },
     Row {
         name: "ping-spin",
         title: "ping-pong by spinning, two processors, p50",
         own: "millpond-spin",
-        // iceoryx2 by polling took 960 ns when it was measured; building it takes minutes, so it is not run here.
+        // iceoryx2 by polling took 960 ns when it was measured; it needs libclang to be built, so it is not run here.
         targets: &[],
         also: &["bare-spin"],
     },
@@ -72,7 +73,7 @@ const ROWS: &[Row] = &[
         name: "value-1m",
         title: "1 MiB by value",
         own: "millpond",
-        targets: &[(&["pipe", "socket", "ipc-channel"], 0.5)],
+        targets: &[(&["pipe", "socket", "ipc-channel", "python"], 0.5)],
         also: &[],
     },
     Row {
@@ -82,19 +83,25 @@ const ROWS: &[Row] = &[
         targets: &[(&["pipe", "socket"], 0.5)],
         also: &["millpond-raw"],
     },
-    Row { name: "lock-1", title: "lock, alone", own: "millpond", targets: &[(&["pthread-robust"], 1.0)], also: &[] },
+    Row {
+        name: "lock-1",
+        title: "lock, alone",
+        own: "millpond",
+        targets: &[(&["pthread-robust", "python"], 1.0)],
+        also: &[],
+    },
     Row {
         name: "lock-2",
         title: "lock, 2 processes",
         own: "millpond",
-        targets: &[(&["pthread-robust"], 1.0)],
+        targets: &[(&["pthread-robust", "python"], 1.0)],
         also: &[],
     },
     Row {
         name: "lock-4",
         title: "lock, 4 processes",
         own: "millpond",
-        targets: &[(&["pthread-robust"], 1.0)],
+        targets: &[(&["pthread-robust", "python"], 1.0)],
         also: &[],
     },
 ];
@@ -147,6 +154,7 @@ fn main() {
 /// One run of one contestant: prints its figure.
 fn run(contestant: &str, workload: &str) {
     let nanoseconds = match workload {
+        _ if contestant == "python" => python::run(workload),
         "queue-64" => messages::one_way(contestant),
         "value-1m" => messages::by_value(contestant),
         "four-four" => messages::four_to_four(contestant),

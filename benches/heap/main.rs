@@ -16,12 +16,12 @@ fn main() {
     let mut results = Vec::new();
     for row in rows {
         let inputs = if row.name == "syn" { sources::folders() } else { vec![] };
-        results.push((*row, Rounds::run(&workers, row.name, &inputs, options.rounds)));
+        results.push((*row, Rounds::run_recorded(&workers, row.name, &inputs, options.rounds, &options)));
     }
     let summary = report::rows(&results, &options);
     if options.wants_workload(rows::RETURN) {
         // Each run waits for a second on purpose; memory varies less than time, so few rounds do.
-        let rounds = Rounds::run::<&str>(&workers, rows::RETURN, &[], options.rounds.min(3));
+        let rounds = Rounds::run_recorded::<&str>(&workers, rows::RETURN, &[], options.rounds.min(3), &options);
         report::memory_returned(&rounds);
     }
     let complete = options.is_complete() && options.profile == Profile::Release;
@@ -34,7 +34,7 @@ fn main() {
 
 /// A worker for each allocator that is wanted. A peer that does not build here is left out, and the table says so.
 fn workers(options: &Options) -> Vec<Worker> {
-    let workshop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), options.profile);
+    let workshop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), options.profile).take_built(options.built);
     let mut workers = Vec::new();
     for allocator in ALLOCATORS {
         let judged = allocator.name == MILLPOND;

@@ -26,7 +26,7 @@ pub fn rows(results: &[(Row, Rounds)], options: &Options) -> Vec<(Row, Ratio)> {
 fn times(results: &[(Row, Rounds)], options: &Options) -> Vec<(Row, Ratio)> {
     let title = format!(
         "time, ratio to the best peer: median of {} rounds (quartiles), {}",
-        options.rounds,
+        results.first().map_or(0, |(_, rounds)| rounds.count()),
         options.profile.title()
     );
     let mut table = Table::new(&title, ["workload", "ratio", "quartiles", "best peer", "target", ""]);

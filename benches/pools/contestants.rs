@@ -21,7 +21,7 @@ pub fn boxed(allocator: &str) -> String {
 
 /// Builds everybody that is wanted. What does not build here is left out, and the output says so.
 pub fn build(options: &Options) -> Vec<Worker> {
-    let workshop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), options.profile);
+    let workshop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), options.profile).take_built(options.built);
     let mut workers = Vec::new();
     let mut add = |built: Result<Worker, String>, contestants: &[(&str, &str)]| match built {
         Ok(worker) => workers.extend(contestants.iter().map(|(name, argument)| Worker {

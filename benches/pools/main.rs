@@ -40,7 +40,7 @@ fn main() {
     let mut results = Vec::new();
     for row in ROWS.iter().filter(|row| options.wants_workload(row.name)) {
         let able: Vec<Worker> = workers.iter().filter(|worker| runs(&worker.name, row)).cloned().collect();
-        results.push((row, Rounds::run::<&str>(&able, row.name, &[], options.rounds)));
+        results.push((row, Rounds::run_recorded::<&str>(&able, row.name, &[], options.rounds, &options)));
     }
     judge(&results, &options);
     times(&results, &workers);
@@ -62,7 +62,7 @@ fn runs(name: &str, row: &Row) -> bool {
 fn judge(results: &[(&Row, Rounds)], options: &Options) {
     let title = format!(
         "Pool<T>, time as a ratio: median of {} rounds (quartiles), {}",
-        options.rounds,
+        results.first().map_or(0, |(_, rounds)| rounds.count()),
         options.profile.title()
     );
     let headings = ["workload", "against", "ratio", "quartiles", "best", "target", ""];

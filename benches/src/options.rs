@@ -1,5 +1,7 @@
 //! What a benchmark is asked on its command line.
 
+use std::path::PathBuf;
+
 use crate::Profile;
 
 /// The options that the benchmarks share.
@@ -15,6 +17,10 @@ pub struct Options {
     pub profile: Profile,
     /// Tables of processor time and page faults, too.
     pub details: bool,
+    /// A file to which every run is added; the tables are then over all runs in it.
+    pub record: Option<PathBuf>,
+    /// The workers are taken as they were built last.
+    pub built: bool,
 }
 
 /// What can be asked.
@@ -24,7 +30,10 @@ const USAGE: &str = "\
   --only A,B       these workloads only
   --peers A,B      these peers only
   --lto            workers built with fat LTO instead of the default release profile
-  --details        processor time and page faults, too";
+  --details        processor time and page faults, too
+  --record FILE    adds the rounds to those in FILE, for tables over all of them: a long run in pieces
+                   (--rounds 0: only the tables)
+  --built          takes the workers as they were built last";
 
 impl Options {
     /// Reads the command line; explains itself and ends the program where it cannot.
@@ -36,7 +45,15 @@ impl Options {
     }
 
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { rounds: 15, only: vec![], peers: vec![], profile: Profile::Release, details: false };
+        let mut options = Self {
+            rounds: 15,
+            only: vec![],
+            peers: vec![],
+            profile: Profile::Release,
+            details: false,
+            record: None,
+            built: false,
+        };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
@@ -46,6 +63,8 @@ impl Options {
                 "--peers" => options.peers = list(&value()?),
                 "--lto" => options.profile = Profile::FatLto,
                 "--details" => options.details = true,
+                "--record" => options.record = Some(value()?.into()),
+                "--built" => options.built = true,
                 "--help" => {
                     println!("{USAGE}");
                     std::process::exit(0)
@@ -53,6 +72,9 @@ impl Options {
                 "--bench" => {} // Cargo says this to every benchmark.
                 _ => return Err(format!("{argument} is not known")),
             }
+        }
+        if options.rounds == 0 && options.record.is_none() {
+            return Err("at least one round is needed".into());
         }
         Ok(options)
     }
@@ -74,8 +96,7 @@ impl Options {
 }
 
 fn number(text: &str) -> Result<usize, String> {
-    let number = text.parse().map_err(|_| format!("\"{text}\" is not a number"))?;
-    if number == 0 { Err("at least one round is needed".into()) } else { Ok(number) }
+    text.parse().map_err(|_| format!("\"{text}\" is not a number"))
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::Worker;
+use crate::{Options, Worker};
 
 /// What one run of a worker printed: figures by name.
 pub type Figures = BTreeMap<String, f64>;
@@ -22,10 +24,21 @@ impl Rounds {
     /// process costs depends on who ran before it (memory that a neighbour just gave back is dear or cheap to touch),
     /// and a rotation would leave each the same neighbour for ever.
     pub fn run<S: AsRef<OsStr>>(workers: &[Worker], workload: &str, inputs: &[S], rounds: usize) -> Self {
+        Self::run_from(workers, workload, inputs, rounds, 0)
+    }
+
+    /// The same, after so many rounds were run before: their orders are not drawn again.
+    fn run_from<S: AsRef<OsStr>>(
+        workers: &[Worker],
+        workload: &str,
+        inputs: &[S],
+        rounds: usize,
+        before: usize,
+    ) -> Self {
         let start = Instant::now();
         let mut runs: Vec<_> = workers.iter().map(|worker| (worker.name.clone(), vec![])).collect();
         let mut order: Vec<_> = (0..workers.len()).collect();
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64.rotate_left(before as u32 % 64);
         for _ in 0..rounds {
             for last in (1..order.len()).rev() {
                 // xorshift, from a fixed seed.
@@ -43,9 +56,56 @@ impl Rounds {
         Self { workload: workload.to_owned(), runs }
     }
 
+    /// The same; if the options name a record, the rounds are added to those in it, and all of them are given back.
+    pub fn run_recorded<S: AsRef<OsStr>>(
+        workers: &[Worker],
+        workload: &str,
+        inputs: &[S],
+        rounds: usize,
+        options: &Options,
+    ) -> Self {
+        let Some(path) = &options.record else { return Self::run(workers, workload, inputs, rounds) };
+        let failed = |error: std::io::Error| -> ! { panic!("{}: {error}", path.display()) };
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => failed(error),
+        };
+        let mut all = Self::recorded(&text, workload, workers);
+        let before = all.count();
+        let more = Self::run_from(workers, workload, inputs, rounds, before);
+        let mut lines = String::new();
+        for ((_, runs), (name, more)) in all.runs.iter_mut().zip(more.runs) {
+            for figures in more {
+                let figures_in_words: Vec<_> = figures.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                lines.push_str(&format!("{workload} {name} {}\n", figures_in_words.join(" ")));
+                runs.push(figures);
+            }
+        }
+        let written = File::options().create(true).append(true).open(path);
+        written.and_then(|mut file| file.write_all(lines.as_bytes())).unwrap_or_else(|error| failed(error));
+        all
+    }
+
+    /// The runs of a workload in a record: a line for each, which starts with the workload and the worker.
+    fn recorded(text: &str, workload: &str, workers: &[Worker]) -> Self {
+        let runs_of = |name: &str| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(workload)?.strip_prefix(' '));
+            let own = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            own.map(|figures| figures.split_whitespace().filter_map(figure).collect()).collect()
+        };
+        let runs = workers.iter().map(|worker| (worker.name.clone(), runs_of(&worker.name))).collect();
+        Self { workload: workload.to_owned(), runs }
+    }
+
     /// The names of those who ran.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.runs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// How many rounds there are.
+    pub fn count(&self) -> usize {
+        self.runs.iter().map(|(_, runs)| runs.len()).max().unwrap_or(0)
     }
 
     /// Who did not finish every run, in words.

@@ -53,16 +53,28 @@ pub struct Worker {
 pub struct Workshop {
     target: PathBuf,
     profile: Profile,
+    built: bool,
 }
 
 impl Workshop {
     /// A workshop in `folder` (Cargo's folder for temporary files of benchmarks).
     pub fn new(folder: &str, profile: Profile) -> Self {
-        Self { target: Path::new(folder).join("workers"), profile }
+        Self { target: Path::new(folder).join("workers"), profile, built: false }
+    }
+
+    /// One that takes what was built last, where there is something, if `built`.
+    #[must_use]
+    pub fn take_built(mut self, built: bool) -> Self {
+        self.built = built;
+        self
     }
 
     /// Builds one of this package's programs with these features; says what it was when it fails.
     pub fn build(&self, binary: &str, name: &str, features: &[&str]) -> Result<Worker, String> {
+        let program = self.target.join(format!("{binary}-{name}-{}", self.profile.folder()));
+        if self.built && program.is_file() {
+            return Ok(Worker { name: name.to_owned(), program, arguments: vec![] });
+        }
         eprintln!("building {binary} for {name} ({})", self.profile.title());
         let status = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
             .args(["build", "--quiet", "--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
@@ -77,7 +89,6 @@ impl Workshop {
             return Err(format!("{binary} does not build for {name}"));
         }
         let built = self.target.join(self.profile.folder()).join(binary);
-        let program = self.target.join(format!("{binary}-{name}-{}", self.profile.folder()));
         fs::copy(&built, &program).map_err(|error| format!("{}: {error}", built.display()))?;
         Ok(Worker { name: name.to_owned(), program, arguments: vec![] })
     }

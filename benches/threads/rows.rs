@@ -27,6 +27,7 @@ impl Row {
 }
 
 const POOLS: &[&str] = &["rayon", "threadpool", "rusty_pool", "tokio"];
+const FORKERS: &[&str] = &["rayon", "chili", "forte"];
 const DISPATCHES: &[&str] = &["millpond-round-robin", "millpond-random"];
 const BOTH: &[usize] = &[2, 4];
 
@@ -105,8 +106,8 @@ pub const ROWS: &[Row] = &[
         title: "fork–join: fib(27), no cut-off",
         workers: BOTH,
         own: &[],
-        peers: &["rayon", "chili"],
-        targets: &[best(&["rayon", "chili"], 1.0)],
+        peers: FORKERS,
+        targets: &[best(FORKERS, 1.0)],
     },
     Row {
         name: "map",

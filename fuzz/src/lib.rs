@@ -2,6 +2,9 @@
 
 #[path = "../../tests/common/operations/mod.rs"]
 mod operations;
+mod processes;
+
+pub use processes::ProcessProgram;
 
 use arbitrary::{Arbitrary, Unstructured};
 use operations::Program;
@@ -36,4 +39,19 @@ input! {
 input! {
     /// A program for block pools and typed pools.
     PoolProgram, operations::pool::Op
+}
+
+input! {
+    /// A program for threads that run at once and hand over what they took.
+    HandoffProgram, operations::handoff::Op
+}
+
+input! {
+    /// A program for the lives of thread pools.
+    TasksProgram, operations::tasks::Op
+}
+
+input! {
+    /// A program of settings.
+    ConfigProgram, operations::config::Op
 }

@@ -155,3 +155,111 @@ impl State {
         unused
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::NonNull;
+
+    use super::*;
+    use crate::block::settings::Settings;
+    use crate::block::{BlockLayout, Runs, SLOT};
+
+    /// A reserve of a test's own, all of it on huge pages.
+    fn reserve() -> &'static Reserve {
+        let reserve: &'static Reserve = Box::leak(Box::new(Reserve::new()));
+        reserve.configure(Settings { huge_after: 0, tick: core::time::Duration::ZERO, ..reserve.settings() });
+        reserve
+    }
+
+    /// What the system was last told of huge pages for the memory at an address: for them, against them, or nothing.
+    fn told(at: NonNull<u8>) -> &'static str {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        for line in maps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((Ok(from), Ok(to))) =
+                range.map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)))
+            {
+                inside = (from..to).contains(&at.addr().get());
+            } else if let (true, Some(flags)) = (inside, line.strip_prefix("VmFlags:")) {
+                let has = |flag| flags.split(' ').any(|one| one == flag);
+                return if has("nh") {
+                    "against"
+                } else if has("hg") {
+                    "for"
+                } else {
+                    "nothing"
+                };
+            }
+        }
+        panic!("{at:?} is not mapped");
+    }
+
+    /// Systems that have no huge pages take no advice.
+    fn has_huge_pages() -> bool {
+        std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists()
+    }
+
+    fn fill(at: NonNull<u8>, bytes: usize) {
+        // SAFETY: the tests fill what they have just got.
+        unsafe { at.write_bytes(7, bytes) };
+    }
+
+    #[test]
+    fn the_rest_of_a_huge_page_of_which_a_part_went_back_stays_small_until_all_of_it_is_free() {
+        if !has_huge_pages() {
+            return;
+        }
+        let reserve = reserve();
+        // The first huge page holds the region's bookkeeping.
+        let start = reserve.alloc(HUGE_PAGE, HUGE_PAGE).unwrap().0;
+        let next = reserve.alloc(HUGE_PAGE, HUGE_PAGE).unwrap().0;
+        fill(start, HUGE_PAGE);
+        fill(next, HUGE_PAGE);
+        assert_eq!((told(start), told(next)), ("for", "for"));
+        // SAFETY: inside the piece.
+        let part = unsafe { start.add(HUGE_PAGE / 2) };
+        reserve.free(part, HUGE_PAGE / 2);
+        assert_eq!(reserve.purge(), HUGE_PAGE / 2);
+        assert_eq!((told(start), told(part), told(next)), ("against", "against", "for"), "split");
+        reserve.free(start, HUGE_PAGE / 2);
+        assert!(reserve.purge() >= HUGE_PAGE / 2);
+        assert_eq!((told(start), told(part), told(next)), ("for", "for", "for"), "whole again");
+        reserve.free(next, HUGE_PAGE);
+    }
+
+    #[test]
+    fn a_huge_page_with_swept_runs_stays_small_until_all_of_it_is_free() {
+        if !has_huge_pages() {
+            return;
+        }
+        let reserve = reserve();
+        // So that there is more than runs on huge pages.
+        let pad = reserve.alloc(HUGE_PAGE, 1).unwrap().0;
+        let mut runs = Runs::new(BlockLayout::new(1024, 16).unwrap(), reserve, 1);
+        let mut blocks = Vec::new();
+        while blocks.len() < 4 * HUGE_PAGE / 1024 {
+            assert!(runs.take(1_000, |block| blocks.push(block)) > 0);
+        }
+        let kept = blocks[blocks.len() / 2];
+        assert_eq!(told(kept), "for");
+        let mut empties = runs.empties();
+        let given = blocks.iter().copied().filter(|block| block.addr().get() / SLOT != kept.addr().get() / SLOT);
+        // SAFETY: taken above, each once.
+        unsafe { runs.give(given, &mut empties) };
+        let near = blocks.iter().copied().filter(|block| block.addr().get() / SLOT == kept.addr().get() / SLOT);
+        // SAFETY: as above.
+        unsafe { runs.give(near.filter(|block| *block != kept), &mut empties) };
+        let sweep = runs.begin_sweep(1, 6);
+        sweep.give_pages_back();
+        assert_eq!(told(kept), "against", "its run was swept");
+        runs.end_sweep(sweep, &mut empties);
+        // SAFETY: as above.
+        unsafe { runs.give(core::iter::once(kept), &mut empties) };
+        runs.take_empties(&mut empties);
+        drop(empties);
+        reserve.purge();
+        assert_eq!(told(kept), "for", "nothing is left on it");
+        reserve.free(pad, HUGE_PAGE);
+    }
+}

@@ -3,6 +3,9 @@
 //! [`Reserve`] holds regions; a region ([`region`]) is cut into quanta ([`quanta`]); runs ([`run`]) are quanta cut
 //! into equal blocks. The picture, the sizes and the reasons are in the `README.md` beside this file.
 
+#[cfg(not(millpond_loom))]
+#[cfg_attr(any(feature = "valgrind", millpond_asan), expect(unsafe_code, reason = "speaks to tools that watch memory"))]
+pub(crate) mod announce;
 pub(crate) mod error;
 pub(crate) mod layout;
 

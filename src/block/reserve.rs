@@ -10,7 +10,7 @@ use super::quanta::{Extent, Victims};
 use super::region::{HEADER_BYTES, RegionRef};
 use super::settings::{Figures, HugePages, Settings, Tenant};
 use super::{HUGE_PAGE, LARGEST_IN_REGION, QUANTUM};
-use crate::os::{self, Huge, Lock, LockGuard, Once, Ticker};
+use crate::os::{self, ForkHold, Huge, Lock, LockGuard, Once, Ticker};
 use crate::primitive::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The process's reserve: everything in Millpond gets its memory here.
@@ -191,13 +191,13 @@ impl Reserve {
         self.absent.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
-    /// Adds one who is to be asked for free memory.
+    /// Adds one who is to be asked for free memory; once, however often this is called with it.
     pub(crate) fn add_tenant(&self, tenant: &'static Tenant) {
         let tenant = ptr::from_ref(tenant).cast_mut();
         for place in &self.tenants {
             // Release: pairs with the Acquire in `tenants`, though a constant has nothing to be seen late.
             let put = place.compare_exchange(ptr::null_mut(), tenant, Ordering::Release, Ordering::Relaxed);
-            if put.is_ok() {
+            if put.is_ok() || put == Err(tenant) {
                 return;
             }
         }
@@ -245,12 +245,13 @@ impl Reserve {
 /// Has the process's reserve follow forks. Called before anything else registers for them: what registers first is
 /// locked last, as the order of locks demands.
 pub(crate) fn follow_forks() {
+    static HOLD: ForkHold = ForkHold::new();
     extern "C" fn prepare() {
-        RESERVE.state.acquire();
+        HOLD.hold(|| RESERVE.state.acquire());
     }
     extern "C" fn after() {
         // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
-        unsafe { RESERVE.state.release() }
+        HOLD.let_go(|| unsafe { RESERVE.state.release() });
     }
     static ONCE: Once = Once::new();
     ONCE.call(|| os::at_fork(prepare, after, after));

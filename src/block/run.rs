@@ -16,7 +16,7 @@ use super::region::{RegionRef, WORDS_PER_SLOT};
 use super::reserve::Reserve;
 use super::run_list::{RunList, RunPtr};
 use super::settings::HugePages;
-use super::{BlockLayout, SLOT, bitmap};
+use super::{BlockLayout, SLOT, announce, bitmap};
 use crate::os::{self, Huge};
 
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
@@ -33,9 +33,11 @@ pub(crate) struct EmptyRuns {
 impl Drop for EmptyRuns {
     fn drop(&mut self) {
         while let Some(run) = self.list.pop() {
+            announce::cleared(run.base(), self.run_bytes);
             self.reserve.free(run.base(), self.run_bytes);
         }
         while let Some(run) = self.swept.pop() {
+            announce::cleared(run.base(), self.run_bytes);
             // SAFETY: nobody uses the run any more.
             if unsafe { os::purge(run.base(), self.run_bytes) } {
                 self.reserve.free_clean(run.base(), self.run_bytes);
@@ -532,6 +534,21 @@ mod tests {
             }
         }
         assert_eq!((free, blocks, swept), (runs.free, runs.blocks, runs.swept_free));
+    }
+
+    #[test]
+    fn a_run_hands_out_as_many_blocks_as_it_holds() {
+        // Its last word has bits that are no block.
+        let mut runs = Runs::new(BlockLayout::new(5000, 16).unwrap(), &RESERVE, 78);
+        let per_run = runs.layout.per_run() as usize;
+        assert!(!per_run.is_multiple_of(64));
+        assert_eq!(runs.take(per_run, |_| ()), per_run);
+        let run = runs.full.head.expect("nothing is left in it");
+        let words = run.words(per_run.div_ceil(64));
+        assert!(words.iter().all(|word| *word == 0), "R1");
+        let mut empties = runs.empties();
+        // SAFETY: nobody uses the blocks.
+        unsafe { runs.take_all(&mut empties) };
     }
 
     proptest! {

@@ -34,7 +34,7 @@ pub(crate) struct Frame {
     words: [Word; WORDS],
     /// Loom sees who has the frame by accesses to this: two without an order between them are reported.
     #[cfg(millpond_loom)]
-    witness: loom::cell::UnsafeCell<()>,
+    witness: crate::primitive::Witness,
 }
 
 const _: () = assert!(align_of::<Frame>() == FRAME_BYTES || cfg!(target_pointer_width = "32"));
@@ -223,7 +223,7 @@ pub(crate) mod stock {
     #[cfg(not(millpond_loom))]
     use crate::{
         block::{RESERVE, SLOT},
-        os::{self, Lock, Once},
+        os::{self, ForkHold, Lock, Once},
     };
 
     #[cfg(not(millpond_loom))]
@@ -257,12 +257,13 @@ pub(crate) mod stock {
     /// Has the stock, and the reserve below it, follow forks: to be called before a depot's owner registers.
     #[cfg(not(millpond_loom))]
     pub(crate) fn follow_forks() {
+        static HOLD: ForkHold = ForkHold::new();
         extern "C" fn prepare() {
-            SPARE.acquire();
+            HOLD.hold(|| SPARE.acquire());
         }
         extern "C" fn after() {
             // SAFETY: `prepare` took the lock in the thread that forked, which is the one that runs this.
-            unsafe { SPARE.release() }
+            HOLD.let_go(|| unsafe { SPARE.release() });
         }
         static ONCE: Once = Once::new();
         ONCE.call(|| {
@@ -274,7 +275,7 @@ pub(crate) mod stock {
     #[cfg(millpond_loom)]
     pub(crate) fn take() -> Option<Magazine> {
         let words = [const { core::cell::Cell::new(core::ptr::null_mut()) }; super::WORDS];
-        let frame = Box::new(Frame { words, witness: loom::cell::UnsafeCell::new(()) });
+        let frame = Box::new(Frame { words, witness: crate::primitive::Witness::new(()) });
         // SAFETY: just made.
         Some(unsafe { Magazine::from_frame(NonNull::from(Box::leak(frame))) })
     }

@@ -14,7 +14,7 @@ pub(crate) mod registry;
 #[expect(unsafe_code, reason = "the fast path moves a cursor through a frame")]
 pub(crate) mod slot;
 
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 #[expect(unsafe_code, reason = "the models meet the protocols' duties")]
 mod models;
 

@@ -5,7 +5,7 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use super::class;
+use super::{class, thread};
 #[cfg(debug_assertions)]
 use crate::block::guard;
 use crate::block::{LARGEST_IN_REGION, QUANTUM, RESERVE};
@@ -61,6 +61,7 @@ pub(super) fn alloc(layout: Layout) -> Option<(NonNull<u8>, bool)> {
 }
 
 fn get(layout: Layout) -> Option<(NonNull<u8>, bool)> {
+    thread::register();
     match place(layout) {
         Place::Mapping => RESERVE.map(layout.size().max(1), layout.align()).map(|at| (at, true)),
         _ => RESERVE.alloc(layout.size().max(1), layout.align().max(QUANTUM)),

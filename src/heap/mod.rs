@@ -1,10 +1,11 @@
 //! Every size: the process's heap.
 //!
-//! [`class`] says which depot serves a size, [`thread`] is what each thread keeps, [`large`] serves what is too large
+//! [`class`] says which size a layout has, [`depots`] serve them, [`thread`] is what each thread keeps, [`large`] serves what is too large
 //! for a class, [`global`] is the handle. Which sizes, why, and what was measured: `README.md` beside this file.
 
 mod class;
 mod config;
+mod depots;
 #[expect(unsafe_code, reason = "implements the allocator traits")]
 mod global;
 #[expect(unsafe_code, reason = "hands out raw memory")]

@@ -3,8 +3,9 @@
 use core::fmt;
 
 use super::class::{self, CLASSES};
+use super::depots::DEPOTS;
 use super::large;
-use super::thread::{self, DEPOTS};
+use super::thread;
 use crate::block::RESERVE;
 use crate::primitive::Ordering;
 

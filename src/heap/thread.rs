@@ -1,4 +1,4 @@
-//! What each thread keeps of the heap, and the depots behind it.
+//! What each thread keeps of the heap.
 //!
 //! The hot thread-local has a constant initialiser and no destructor: its fast path is a load and an add away. A
 //! second one with a destructor is armed by the first slow path. A thread's life: `Fresh`, then `Active`, and `Dead`
@@ -9,34 +9,12 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::class::{self, CLASSES};
+use super::depots::{self, DEPOTS, LARGEST_MAGAZINE};
 use crate::block::settings::Tenant;
-use crate::block::{RESERVE, Runs};
+use crate::block::{RESERVE, announce};
 use crate::cache::{CAPACITY, Depot, Life, Member, Roster, RosterLink, Slot, follow_forks};
-use crate::os::{self, ExitHook, Once, Ticker};
+use crate::os::{self, ExitHook, ForkHold, Once, Ticker};
 use crate::primitive::{AtomicUsize, Ordering};
-
-const fn depot(class: usize) -> Depot<Runs> {
-    let blocks = LARGEST_MAGAZINE / class::block_size(class);
-    let magazine = if blocks > CAPACITY {
-        CAPACITY
-    } else if blocks < 1 {
-        1
-    } else {
-        blocks
-    };
-    Depot::new(Runs::new(class::block_layout(class), &RESERVE, class + 1), magazine)
-}
-
-/// The depots of the process's heap, by class.
-pub(super) static DEPOTS: [Depot<Runs>; CLASSES] = {
-    let mut depots = [const { depot(0) }; CLASSES];
-    let mut class = 1;
-    while class < CLASSES {
-        depots[class] = depot(class);
-        class += 1;
-    }
-    depots
-};
 
 /// All threads with caches.
 pub(super) static THREADS: Roster<HeapThread> = Roster::new();
@@ -61,8 +39,6 @@ static FIRST: [u8; CLASSES] = {
     }
     first
 };
-/// Bytes that a magazine may grow to.
-const LARGEST_MAGAZINE: usize = 16 * 1024;
 /// Slow paths between two looks at the clock.
 const PATIENCE: u32 = 4;
 
@@ -136,6 +112,9 @@ pub(super) fn alloc(class: usize) -> Option<NonNull<u8>> {
     if let (Some(block), true) = (block, class != NOTHING) {
         crate::block::guard::hand_out(block);
     }
+    if let (Some(block), true) = (block, announce::IS_ON && class != NOTHING) {
+        announce::handed_out(block, class::block_size(class));
+    }
     block
 }
 
@@ -152,6 +131,9 @@ pub(super) unsafe fn free(class: usize, block: NonNull<u8>) {
         if let Err(fault) = guard::take_back(block, expected) {
             os::fatal(&[fault.text(), " (by dealloc; the layout must be the one it was allocated with)\n"]);
         }
+    }
+    if announce::IS_ON && class != NOTHING {
+        announce::taken_back(block, class::block_size(class));
     }
     if !slot(class).push(block) {
         // SAFETY: the caller's duty.
@@ -224,8 +206,22 @@ fn purge() {
     DEPOTS.iter().for_each(Depot::purge);
 }
 
-fn trim(shrank: bool) {
-    DEPOTS.iter().for_each(|depot| depot.trim(shrank));
+/// In a forked child: the other threads are no more, and what they kept is lost.
+///
+/// # Safety
+/// The locks of [`THREADS`] and of all [`DEPOTS`] are held for the fork, by the thread that this one is a copy of.
+unsafe fn forget_others() {
+    let lose = |thread: &HeapThread| {
+        for (slot, depot) in thread.slots.iter().zip(&DEPOTS) {
+            // SAFETY: the caller's duty.
+            unsafe { depot.lose(slot.cached()) };
+        }
+    };
+    THREAD.with(|thread| {
+        let survivor = thread.life.began().then_some(thread);
+        // SAFETY: the caller's duty.
+        unsafe { THREADS.forget_others(survivor, lose) };
+    });
 }
 
 /// Blocks of each class in threads' slots.
@@ -341,36 +337,81 @@ impl HeapThread {
     }
 }
 
-fn register() {
+/// Has the heap follow forks, and be asked for what it has free: to be called before any of its locks is taken.
+pub(super) fn register() {
+    static ONCE: Once = Once::new();
+    ONCE.call(follow);
+}
+
+/// What [`register`] does. A child that was forked in the middle of it does it again.
+fn follow() {
+    static HOLD: ForkHold = ForkHold::new();
+    static TENANT: Tenant = Tenant { purge, trim: depots::trim };
     extern "C" fn prepare() {
-        THREADS.hold();
-        DEPOTS.iter().for_each(Depot::hold);
+        HOLD.hold(|| {
+            THREADS.hold();
+            DEPOTS.iter().for_each(Depot::hold);
+        });
     }
     extern "C" fn parent() {
-        // SAFETY: `prepare` took the locks in the thread that runs this.
-        DEPOTS.iter().for_each(|depot| unsafe { depot.let_go() });
-        // SAFETY: as above.
-        unsafe { THREADS.let_go() };
+        HOLD.let_go(|| {
+            // SAFETY: `prepare` took the locks in the thread that runs this.
+            DEPOTS.iter().for_each(|depot| unsafe { depot.let_go() });
+            // SAFETY: as above.
+            unsafe { THREADS.let_go() };
+        });
     }
     extern "C" fn child() {
-        THREAD.with(|thread| {
-            let survivor = thread.life.began().then_some(thread);
-            // SAFETY: `prepare` took the lock in the thread that this one is a copy of.
-            unsafe { THREADS.forget_others(survivor, lose) };
-        });
+        // SAFETY: `prepare` took the locks in the thread that this one is a copy of.
+        unsafe { forget_others() };
         parent();
     }
-    fn lose(thread: &HeapThread) {
-        for (slot, depot) in thread.slots.iter().zip(&DEPOTS) {
-            // SAFETY: `prepare` took the lock in the thread that this one is a copy of.
-            unsafe { depot.lose(slot.cached()) };
+    follow_forks();
+    os::at_fork(prepare, parent, child);
+    RESERVE.add_tenant(&TENANT);
+}
+
+#[cfg(test)]
+mod tests {
+    use core::alloc::{GlobalAlloc, Layout};
+
+    use crate::Heap;
+
+    /// A child that was forked between two steps of the registration has its handlers twice.
+    #[test]
+    fn handlers_that_are_registered_twice_let_a_fork_and_its_child_go_on() {
+        let works = || {
+            [16, 5_000, 100_000].iter().all(|size| {
+                let layout = Layout::from_size_align(*size, 16).unwrap();
+                // SAFETY: not of size 0.
+                let at = unsafe { Heap.alloc(layout) };
+                if !at.is_null() {
+                    // SAFETY: just allocated with this layout.
+                    unsafe { Heap.dealloc(at, layout) };
+                }
+                !at.is_null()
+            })
+        };
+        assert!(works());
+        super::follow();
+        super::follow();
+        for _ in 0..3 {
+            // SAFETY: the child allocates, and ends.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: sets a timer, so that a child that hangs ends too.
+                unsafe { libc::alarm(20) };
+                let status = i32::from(!works());
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(status) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for the child just made.
+            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            assert_eq!(ended, pid, "{}", std::io::Error::last_os_error());
+            assert!(libc::WIFEXITED(status), "signal {} (14: it hung)", libc::WTERMSIG(status));
+            assert_eq!(libc::WEXITSTATUS(status), 0);
         }
+        assert!(works());
     }
-    static ONCE: Once = Once::new();
-    ONCE.call(|| {
-        follow_forks();
-        os::at_fork(prepare, parent, child);
-        static TENANT: Tenant = Tenant { purge, trim };
-        RESERVE.add_tenant(&TENANT);
-    });
 }

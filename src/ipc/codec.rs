@@ -9,7 +9,7 @@ use serde::ser::{Serialize, Serializer};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::shm::ShmError;
-use crate::shm::lane::{Arrived, Ready};
+use crate::shm::letter::{Arrived, Ready};
 use crate::shm::message::{self, CodecError};
 
 /// Plain data: any bytes of its size are a value of it.

@@ -62,7 +62,7 @@ pub fn ring(program: &[u8]) {
 pub fn decode(bytes: &[u8]) {
     shm::fresh();
     // Something that numbers can hit.
-    let (Ok(queue), Ok(member)) = (Queue::<u8>::bounded(1), shm::here().map(|here| here.member)) else { return };
+    let (Ok(queue), Ok(member)) = (Queue::<u8>::bounded(1), shm::here().map(|here| here.member())) else { return };
     let value = (queue.clone(), SharedSlice::<u8>::new(4).ok());
     let Ok(packet) = message::encode(&value) else { return };
     let good = packet.send_to(member).expect("the slice is still here");

@@ -71,7 +71,7 @@ fn offset<T>() -> usize {
 
 impl Inner {
     fn new<T>(hold: Hold) -> Self {
-        let holder = Holder::new(hold.here.member.index, hold.here.member.generation);
+        let holder = Holder::new(hold.here.member().index, hold.here.member().generation);
         // SAFETY: the body has room for the word and, behind it, the value.
         let value = unsafe { hold.body().add(offset::<T>()) };
         Self { hold, value, holder }

@@ -5,7 +5,8 @@
 //! live until the last handle anywhere is gone. A [`PipeEnd`] and a [`SharedSlice`] have one owner, and move.
 //!
 //! Nothing has a name in the file system: all of it lies in one piece of memory that the processes of one tree have in
-//! common, and which goes with the last of them. A process that was killed holds nothing afterwards: its locks tell the
+//! common, and which goes with the last of them. It needs no `/dev/shm`, nor does the size of one matter, as small ones in
+//! containers do elsewhere: it counts as memory of the processes. A process that was killed holds nothing afterwards: its locks tell the
 //! next one, its permits and its memory come back, the other end of its pipe is told.
 //!
 //! A process made by a bare `fork` is not one of them. There everything here is an error, and dropping a handle does

@@ -13,7 +13,8 @@ use super::codec::{self, Unsendable};
 use super::error::{FromLane, QueueError};
 use super::handle;
 use super::wait::{self, Wait, Waiter};
-use crate::shm::lane::{self, Arrived, Lane, Ready};
+use crate::shm::lane::{self, Lane};
+use crate::shm::letter::{Arrived, Ready};
 use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
 use crate::shm::stages::{self, Stages};
 use crate::shm::{self, Here, ShmError};
@@ -56,7 +57,7 @@ const MOST: usize = 1 << 24;
 
 impl Inner {
     fn new(hold: Hold, count: Option<usize>) -> Self {
-        Self { hold, count, getting: Waiter::new(), putting: Waiter::new() }
+        Self { hold, count, getting: Waiter::gathering(), putting: Waiter::gathering() }
     }
 
     /// The lane of a bounded queue; of another the first, at which everybody sleeps.
@@ -75,7 +76,7 @@ impl Inner {
     fn send(&self, here: Here, ready: &mut Ready) -> Result<(), QueueError> {
         let sent = match self.count {
             Some(_) => self.lane().send(ready),
-            None => self.stages()?.send(here, ready),
+            None => self.stages()?.send(here, |lane| lane.send(ready)),
         };
         sent.map_err(|error| QueueError::from_lane(error, QueueError::Full, QueueError::Closed))
     }
@@ -84,7 +85,7 @@ impl Inner {
     fn receive(&self, arrived: &mut Arrived) -> Result<(), QueueError> {
         let received = match self.count {
             Some(_) => self.lane().receive(arrived),
-            None => self.stages()?.receive(arrived),
+            None => self.stages()?.receive(|lane| lane.receive(arrived)),
         };
         received.map_err(|error| QueueError::from_lane(error, QueueError::Empty, QueueError::Closed))
     }

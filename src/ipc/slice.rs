@@ -141,7 +141,7 @@ impl<T> DerefMut for SharedSlice<T> {
 impl<T> Drop for SharedSlice<T> {
     fn drop(&mut self) {
         // A child made by fork owns nothing of this; a slice that was moved away is another's.
-        if shm::here().is_ok_and(|here| here.member == self.here.member) {
+        if shm::here().is_ok_and(|here| here.member() == self.here.member()) {
             store::give(self.here.segment, self.here.me(), self.id);
         }
     }

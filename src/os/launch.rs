@@ -5,7 +5,7 @@
 //! waits. It makes system calls and no more: it takes no lock, allocates nothing and runs no handler of ours, since all
 //! signals are blocked until their dispositions are the default ones.
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 use std::ffi::CString;
 use std::io;
@@ -80,7 +80,7 @@ struct Plan {
 /// `SIGCHLD`. No signal is blocked.
 pub(crate) fn launch(launch: &Launch<'_>) -> io::Result<Launched> {
     let mut stack = Stack::new();
-    let lifeline_path = c_string(format!("/proc/self/fd/{}", launch.lifeline.as_raw_fd()).as_bytes());
+    let lifeline_path = super::process::c_string(format!("/proc/self/fd/{}", launch.lifeline.as_raw_fd()).as_bytes());
     let arguments = pointers(launch.arguments);
     let environment = pointers(launch.environment);
     let inherited: Vec<RawFd> = launch.inherited.iter().map(AsRawFd::as_raw_fd).collect();
@@ -270,9 +270,3 @@ fn hang_on(plan: &Plan) -> Result<(), c_int> {
 
 /// Which signal tells of a descriptor (Linux, `fcntl.h`).
 const F_SETSIG: c_int = 10;
-
-/// A string for [`Launch`]; a NUL inside ends it.
-pub(crate) fn c_string(bytes: &[u8]) -> CString {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    CString::new(&bytes[..end]).unwrap_or_else(|_| CStr::to_owned(c""))
-}

@@ -238,6 +238,36 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
     let _ = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
 }
 
+/// A thread of a process: the process's number and the thread's, so that a child of a fork is nobody of its parent's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who(u64);
+
+impl Who {
+    /// Above 2^32.
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn is_of_same_process(self, other: u64) -> bool {
+        self.0 >> 32 == other >> 32
+    }
+}
+
+/// Who asks: two system calls.
+pub(crate) fn who() -> Who {
+    // SAFETY: only returns a number.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    Who(u64::from(std::process::id()) << 32 | u64::from(u32::try_from(thread).unwrap_or(0)))
+}
+
+/// An address that no other thread of the process has, and that a child of this thread keeps. Not 0.
+pub(crate) fn thread_mark() -> usize {
+    std::thread_local! {
+        static MARK: u64 = const { 0 };
+    }
+    MARK.with(|mark| (&raw const *mark).addr())
+}
+
 /// Writes `parts` to standard error without allocating, and aborts: the last word on a caller's broken promise.
 #[cfg(debug_assertions)]
 #[cold]

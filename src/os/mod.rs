@@ -5,6 +5,8 @@
 
 #[cfg(all(test, not(millpond_loom)))]
 pub(crate) mod fake;
+#[cfg(not(millpond_loom))]
+mod fork;
 #[cfg(any(feature = "thread", feature = "process"))]
 #[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "system calls"))]
 mod futex;
@@ -33,9 +35,11 @@ mod thread;
 #[cfg(not(millpond_loom))]
 mod ticker;
 #[cfg_attr(millpond_loom, expect(unsafe_code, reason = "cells that loom watches"))]
-#[cfg(any(not(millpond_loom), test))]
+#[cfg(any(not(millpond_loom), all(test, not(millpond_shuttle))))]
 mod word;
 
+#[cfg(not(millpond_loom))]
+pub(crate) use fork::ForkHold;
 #[cfg(any(feature = "thread", feature = "process"))]
 pub(crate) use futex::Futex;
 #[cfg(all(debug_assertions, not(millpond_loom)))]

@@ -1,39 +1,51 @@
 //! Something that is done once, and is done when anybody goes on.
 
-use crate::primitive::{AtomicUsize, Ordering};
+use crate::primitive::{AtomicU64, Ordering};
 
-const DONE: usize = 1;
+const NOT_YET: u64 = 0;
+const DONE: u64 = 1;
 
-/// Like `std::sync::Once`, but a thread that comes back while it is doing the thing itself goes on instead of waiting.
+/// Like `std::sync::Once`, but a thread that comes back while it is doing the thing itself goes on instead of waiting,
+/// and a child of a fork does not wait for a thread that only its parent has: it does the thing anew. What is done must
+/// bear to be done again by such a child, from the start, over whatever part of it was done.
 #[derive(Debug)]
 pub(crate) struct Once {
-    /// 0, then an address that only the thread at work has, then `DONE`.
-    state: AtomicUsize,
+    /// `NOT_YET`, then who is at work (see [`super::linux::who`]), then `DONE`.
+    state: AtomicU64,
 }
 
 impl Once {
     pub(crate) const fn new() -> Self {
-        Self { state: AtomicUsize::new(0) }
+        Self { state: AtomicU64::new(NOT_YET) }
     }
 
+    #[inline]
     pub(crate) fn call(&self, work: impl FnOnce()) {
-        std::thread_local! {
-            static ME: u64 = const { 0 };
+        // Acquire: pairs with the Release in `call_slow`: who sees it done sees what was done.
+        if self.state.load(Ordering::Acquire) != DONE {
+            self.call_slow(work);
         }
-        // Acquire: pairs with the Release below: who sees it done sees what was done.
-        if self.state.load(Ordering::Acquire) == DONE {
-            return;
-        }
-        let me = ME.with(|me| (&raw const *me).addr());
-        match self.state.compare_exchange(0, me, Ordering::Acquire, Ordering::Acquire) {
-            Ok(_) => {
-                work();
-                self.state.store(DONE, Ordering::Release);
-            }
-            Err(at_work) if at_work == me => {}
-            Err(_) => {
-                while self.state.load(Ordering::Acquire) != DONE {
+    }
+
+    #[cold]
+    fn call_slow(&self, work: impl FnOnce()) {
+        let me = super::linux::who();
+        let mut seen = NOT_YET;
+        loop {
+            // Acquire: as above.
+            match self.state.compare_exchange(seen, me.bits(), Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => {
+                    work();
+                    // Release: pairs with the Acquires here and in `call`.
+                    return self.state.store(DONE, Ordering::Release);
+                }
+                Err(DONE) => return,
+                Err(at_work) if at_work == me.bits() => return,
+                // A thread of the process that this one is a copy of: nobody here will ever finish.
+                Err(at_work) if !me.is_of_same_process(at_work) => seen = at_work,
+                Err(_) => {
                     std::thread::yield_now();
+                    seen = NOT_YET;
                 }
             }
         }
@@ -41,8 +53,10 @@ impl Once {
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "forks")]
 mod tests {
     use super::Once;
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -60,5 +74,38 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_child_does_not_wait_for_a_thread_of_its_parent() {
+        let (once, begun, forked) = (Once::new(), Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                once.call(|| {
+                    begun.wait();
+                    forked.wait();
+                });
+            });
+            begun.wait();
+            // SAFETY: the child touches the word and ends.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: sets a timer, so that a child that hangs ends too.
+                unsafe { libc::alarm(20) };
+                let mut times = 0;
+                once.call(|| times += 1);
+                once.call(|| times += 1);
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(times) };
+            }
+            forked.wait();
+            let mut status = 0;
+            // SAFETY: waits for the child just made.
+            let ended = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            assert_eq!(ended, pid, "{}", std::io::Error::last_os_error());
+            assert!(libc::WIFEXITED(status), "signal {} (14: it hung)", libc::WTERMSIG(status));
+            assert_eq!(libc::WEXITSTATUS(status), 1, "done once in the child");
+        });
+        once.call(|| panic!("twice in the parent"));
     }
 }

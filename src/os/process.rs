@@ -1,8 +1,9 @@
 //! What the system knows of processes: their ends, their groups, and the signal of a parent's death.
 
-use core::ffi::{c_int, c_ulong, c_void};
+use core::ffi::{CStr, c_int, c_ulong, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -191,11 +192,17 @@ pub(crate) fn die_with_parent(parent: u32) {
 
 /// Sets the name that the system shows for the calling thread: what fits of it.
 pub(crate) fn set_comm(name: &str) {
-    let _ = rustix::thread::set_name(&super::launch::c_string(name.as_bytes()));
+    let _ = rustix::thread::set_name(&c_string(name.as_bytes()));
 }
 
 /// Has `run` called when the program exits by `exit` or by returning from `main`.
 pub(crate) fn at_exit(run: extern "C" fn()) -> bool {
     // SAFETY: the function lives as long as the program.
     unsafe { libc::atexit(run) == 0 }
+}
+
+/// A string for the system; a NUL inside ends it.
+pub(crate) fn c_string(bytes: &[u8]) -> CString {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    CString::new(&bytes[..end]).unwrap_or_else(|_| CStr::to_owned(c""))
 }

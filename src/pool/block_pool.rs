@@ -8,7 +8,7 @@ use super::builder::{BlockPoolBuilder, Config};
 use super::guard::{Block, OwnedBlock};
 use super::stats::PoolStats;
 use super::thread::{self, Core};
-use crate::block::{BlockLayout, MemoryError, RESERVE};
+use crate::block::{BlockLayout, MemoryError, RESERVE, announce};
 use crate::cache::PoolKey;
 use crate::os;
 use crate::primitive::{AtomicPtr, AtomicUsize, Ordering};
@@ -114,6 +114,7 @@ impl BlockPool {
         };
         #[cfg(debug_assertions)]
         crate::block::guard::hand_out(block);
+        announce::handed_out(block, self.block_size());
         if self.config.zeroed {
             // SAFETY: a block of this pool, nobody else's.
             unsafe { block.write_bytes(0, self.block_size()) };
@@ -131,6 +132,7 @@ impl BlockPool {
     pub unsafe fn give_back(&self, block: NonNull<u8>) {
         #[cfg(debug_assertions)]
         self.check(block);
+        announce::taken_back(block, self.block_size());
         if !thread::push(self.key(), block) {
             // SAFETY: the caller's duty.
             unsafe { self.give_slow(block) }

@@ -8,7 +8,7 @@ use super::builder::Config;
 use crate::block::settings::Tenant;
 use crate::block::{BlockLayout, RESERVE, Runs};
 use crate::cache::{Depot, Life, PoolKey, PoolRegistry, PoolThread, Slot, follow_forks};
-use crate::os::{self, ExitHook, Once, Ticker};
+use crate::os::{self, ExitHook, ForkHold, Once, Ticker};
 use crate::primitive::{AtomicUsize, Ordering};
 
 /// The shared part of a pool: it stays where it is while the handle moves.
@@ -207,16 +207,28 @@ impl Local {
     }
 }
 
+/// Has the pools follow forks, and be asked for what they have free.
 fn register() {
+    static ONCE: Once = Once::new();
+    ONCE.call(follow);
+}
+
+/// What [`register`] does. A child that was forked in the middle of it does it again.
+fn follow() {
+    static HOLD: ForkHold = ForkHold::new();
     extern "C" fn prepare() {
-        POOLS.hold();
-        CORES.hold();
+        HOLD.hold(|| {
+            POOLS.hold();
+            CORES.hold();
+        });
     }
     extern "C" fn parent() {
-        // SAFETY: `prepare` took the locks in the thread that runs this.
-        unsafe { CORES.let_go() };
-        // SAFETY: as above.
-        unsafe { POOLS.let_go() };
+        HOLD.let_go(|| {
+            // SAFETY: `prepare` took the locks in the thread that runs this.
+            unsafe { CORES.let_go() };
+            // SAFETY: as above.
+            unsafe { POOLS.let_go() };
+        });
     }
     extern "C" fn child() {
         LOCAL.with(|local| {
@@ -233,11 +245,8 @@ fn register() {
     fn trim(shrank: bool) {
         POOLS.each_depot(|depot| depot.trim(shrank));
     }
-    static ONCE: Once = Once::new();
-    ONCE.call(|| {
-        follow_forks();
-        os::at_fork(prepare, parent, child);
-        static TENANT: Tenant = Tenant { purge, trim };
-        RESERVE.add_tenant(&TENANT);
-    });
+    static TENANT: Tenant = Tenant { purge, trim };
+    follow_forks();
+    os::at_fork(prepare, parent, child);
+    RESERVE.add_tenant(&TENANT);
 }

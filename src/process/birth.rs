@@ -18,7 +18,8 @@ use super::membership::Membership;
 use super::record::Watcher;
 use super::registry::{ENTRANCES, Identity, identity};
 use super::wire::{Greeting, Job, Kind};
-use crate::os::launch::{self, Launch, c_string};
+use crate::os::launch::{self, Launch};
+use crate::os::process::c_string;
 
 /// The variable that tells a child that it is one: `socket:stdout:lifeline:parent`. The child removes it.
 pub(super) const MARKER: &str = "MILLPOND_CHILD";

@@ -48,7 +48,7 @@ pub(super) struct Membership {
 impl Membership {
     /// Takes a seat for a child, if the memory can be had.
     pub(super) fn enlist() -> Self {
-        let seats = || Ok::<_, shm::ShmError>((shm::enlist()?, shm::here()?.member));
+        let seats = || Ok::<_, shm::ShmError>((shm::enlist()?, shm::here()?.member()));
         match seats() {
             Ok((child, parent)) => Self { child: Seat::Taken(child), parent: Seat::Taken(parent), started: false },
             Err(error) => {

@@ -28,31 +28,43 @@ static FORKED: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Here {
     pub(crate) segment: &'static Segment,
-    pub(crate) member: Member,
+    /// As in [`ME`]: one word, for what is written in parts and read whole is waited for.
+    me: u64,
 }
 
 impl Here {
+    /// Who this process is.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub(crate) fn member(&self) -> Member {
+        Member { index: self.me(), generation: self.me as u32 }
+    }
+
+    /// Its index.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "packed so in `settle`")]
     pub(crate) fn me(&self) -> Owner {
-        self.member.index
+        (self.me >> 32).wrapping_sub(1) as Owner
+    }
+
+    /// Where a process is that is a member: `me` is what [`ME`] said, and not 0.
+    #[inline]
+    fn of(me: u64) -> Self {
+        // Acquire: as that of `ME`.
+        let segment = SEGMENT.load(Ordering::Acquire);
+        // SAFETY: set before `ME` was, and leaked.
+        Self { segment: unsafe { &*segment }, me }
     }
 }
 
 /// Where this process is, if it is a member already.
-#[inline]
-fn known() -> Option<Here> {
+pub(super) fn known() -> Option<Here> {
     // Acquire: pairs with the Release in `settle`.
     let me = ME.load(Ordering::Acquire);
-    if me == 0 {
-        return None;
-    }
-    let segment = SEGMENT.load(Ordering::Acquire);
-    // SAFETY: set before `ME` was, and leaked.
-    let segment = unsafe { &*segment };
-    #[expect(clippy::cast_possible_truncation, reason = "packed so in `settle`")]
-    Some(Here { segment, member: Member { index: ((me >> 32) - 1) as Owner, generation: me as u32 } })
+    (me != 0).then(|| Here::of(me))
 }
 
-fn settle(segment: Segment, member: Member) -> Here {
+fn settle(segment: Segment, member: Member) -> u64 {
     let segment: &'static Segment = Box::leak(Box::new(segment));
     SEGMENT.store(core::ptr::from_ref(segment).cast_mut(), Ordering::Release);
     // Relaxed: under the lock.
@@ -62,7 +74,7 @@ fn settle(segment: Segment, member: Member) -> Here {
     let me = (u64::from(member.index) + 1) << 32 | u64::from(member.generation);
     // Release: whoever sees it sees the segment.
     ME.store(me, Ordering::Release);
-    Here { segment, member }
+    me
 }
 
 /// A child made by `fork` has the mapping, but what the segment says its parent owns is not its.
@@ -74,20 +86,22 @@ extern "C" fn forked() {
 /// Where this process is; makes the segment if it is the first to ask.
 #[inline]
 pub(crate) fn here() -> Result<Here, ShmError> {
-    match known() {
-        Some(here) => Ok(here),
-        None => first(),
-    }
+    // Acquire: pairs with the Release in `settle`.
+    let me = match ME.load(Ordering::Acquire) {
+        0 => first()?,
+        me => me,
+    };
+    Ok(Here::of(me))
 }
 
 #[cold]
-fn first() -> Result<Here, ShmError> {
+fn first() -> Result<u64, ShmError> {
     if FORKED.load(Ordering::Relaxed) != 0 {
         return Err(ShmError::NotAMember);
     }
     let _making = MAKING.lock();
     if let Some(here) = known() {
-        return Ok(here);
+        return Ok(here.me);
     }
     let segment = Segment::create(RESERVED)?;
     let member = members::enlist(&segment, NOBODY)?;
@@ -118,16 +132,6 @@ pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
     members::join(&segment, member, os::shared::process_id())?;
     settle(segment, member);
     Ok(())
-}
-
-/// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
-/// supervisor, once its process is gone with all its threads; saying it twice does nothing.
-pub(crate) fn member_died(member: Member) {
-    let Some(here) = known() else { return };
-    if members::bury(here.segment, member) {
-        super::sweep::sweep(here, member);
-        super::sleepers::wake_all();
-    }
 }
 
 /// A new segment, for the next run of a fuzz target: nobody has anything of the old one.

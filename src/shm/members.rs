@@ -16,6 +16,13 @@ pub(crate) struct Member {
     pub(crate) generation: u32,
 }
 
+impl Member {
+    /// Both in one word, as a stage's head says who made it.
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.generation) << 16 | u64::from(self.index)
+    }
+}
+
 /// Reserves an entry for a process that is about to start.
 pub(crate) fn enlist(segment: &Segment, by: Owner) -> Result<Member, ShmError> {
     for index in 0..MEMBERS {
@@ -72,6 +79,12 @@ pub(crate) fn bury(segment: &Segment, member: Member) -> bool {
     alive
         && seen.generation() == member.generation
         && seen.step(&entry.word, Word::shared(0, member.generation)).is_ok()
+}
+
+/// Whether a member was seen dead and is not swept yet.
+pub(crate) fn is_leaving(segment: &Segment, member: Member) -> bool {
+    let seen = Word::load(&segment.member(member.index.into()).word);
+    seen.state() == State::Shared && seen.generation() == member.generation
 }
 
 /// Members that were seen dead and are not swept yet.

@@ -15,12 +15,12 @@ use zerocopy::IntoBytes;
 use super::error::ShmError;
 use super::here::{Here, here};
 use super::id::{Id, Kind};
+use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
 use super::{spare, transit};
 
-/// Words of a message that need no allocation, and their bytes.
-pub(crate) const WORDS: usize = 15;
+/// Bytes of a message that need no allocation: they fit into a slot.
 pub(crate) const INLINE: usize = 8 * WORDS;
 
 /// Bytes that spill into a vector when they are many.
@@ -54,6 +54,11 @@ impl Spill {
 
     #[inline]
     pub(crate) fn push(&mut self, byte: u8) {
+        // First what happens a million times in a row.
+        if self.many.len() < self.many.capacity() {
+            self.many.push(byte);
+            return;
+        }
         match self.few.as_mut_bytes().get_mut(self.len) {
             Some(place) if self.many.is_empty() => {
                 *place = byte;
@@ -183,13 +188,24 @@ pub(crate) struct Unsent(pub(crate) Vec<Id>);
 
 impl Unsent {
     /// They were sent.
+    #[inline]
     pub(crate) fn forget(&mut self) {
         self.0.clear();
     }
 }
 
 impl Drop for Unsent {
+    #[inline]
     fn drop(&mut self) {
+        if !self.0.is_empty() {
+            self.take_back();
+        }
+    }
+}
+
+impl Unsent {
+    #[cold]
+    fn take_back(&mut self) {
         // A slice or a pipe's end still is its handle's; a token was made for this message.
         for id in self.0.drain(..).filter(|id| id.kind() == Kind::Token) {
             if let Ok(here) = here() {

@@ -22,17 +22,20 @@ mod here;
 #[cfg(not(millpond_loom))]
 pub(crate) mod id;
 #[cfg(not(millpond_loom))]
-#[expect(unsafe_code, reason = "copies messages into slots and out of them")]
+#[expect(unsafe_code, reason = "lays slots over a block's bytes")]
 pub(crate) mod lane;
 #[cfg(not(millpond_loom))]
 pub(crate) mod layout;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "copies messages into blocks and out of them")]
+pub(crate) mod letter;
 pub(crate) mod lock;
 #[cfg(not(millpond_loom))]
 mod members;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "bytes that are written before they are read")]
 pub(crate) mod message;
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 pub(crate) mod models;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lays heads over a block's bytes")]
@@ -64,9 +67,11 @@ pub use error::ShmError;
 #[cfg(all(feature = "fuzzing", not(millpond_loom)))]
 pub(crate) use here::fresh;
 #[cfg(not(millpond_loom))]
-pub(crate) use here::{Here, attach, enlist, here, member_died, share};
+pub(crate) use here::{Here, attach, enlist, here, share};
 #[cfg(not(millpond_loom))]
 pub(crate) use members::{Member, is_member};
+#[cfg(not(millpond_loom))]
+pub(crate) use sweep::member_died;
 
 /// One at a time, for tests that have members in the one segment of the test program, or count what is left in it.
 #[cfg(all(test, not(millpond_loom)))]

@@ -231,7 +231,7 @@ impl Making {
         let Self { here, taken, .. } = self;
         let head = head(here.segment, taken.id).ok_or(ShmError::Damaged)?;
         head.ends[0].store(queue.bits(), Ordering::Release);
-        head.ends[1].store(super::stages::maker_bits(here.member), Ordering::Release);
+        head.ends[1].store(here.member().bits(), Ordering::Release);
         taken.entry.content.store(Kind::Stage as u64, Ordering::Release);
         let generation = taken.id.generation();
         let shared = Word::owned(here.me(), generation).step(&taken.entry.word, Word::shared(0, generation));
@@ -318,7 +318,7 @@ impl Hold {
         let seen = Word::load(&self.entry.word);
         let same = seen.state() == State::Shared && seen.is_sane() && seen.generation() == self.id.generation();
         let same = same && self.entry.content.load(Ordering::Acquire) == self.shape.bits();
-        if here.member != self.here.member {
+        if here.member() != self.here.member() {
             return Err(ShmError::NotAMember);
         }
         if same { Ok(()) } else { Err(ShmError::Damaged) }
@@ -328,7 +328,8 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // A child made by fork owns nothing of this.
-        if !self.marked || super::here().is_ok_and(|here| here.member != self.here.member) || super::here().is_err() {
+        if !self.marked || super::here().is_ok_and(|here| here.member() != self.here.member()) || super::here().is_err()
+        {
             return;
         }
         let segment = self.here.segment;

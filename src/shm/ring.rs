@@ -41,6 +41,7 @@ pub(crate) enum SlotState {
 pub(crate) struct SlotWord(u64);
 
 impl SlotWord {
+    #[inline]
     fn new(state: SlotState, turn: u32, owner: Owner, note: u16) -> Self {
         let state = match state {
             SlotState::Empty => 0,
@@ -53,17 +54,20 @@ impl SlotWord {
         Self(u64::from(turn) << 32 | u64::from(owner & 0xFFF) << 20 | u64::from(note) << 4 | state)
     }
 
+    #[inline]
     pub(crate) fn load(from: &AtomicU64) -> Self {
         // SeqCst: a sleeper's second look, after it announced itself; pairs with the exchanges of `publish` and `release`.
         Self(from.load(Ordering::SeqCst))
     }
 
+    #[inline]
     fn step(self, at: &AtomicU64, next: Self) -> bool {
         // SeqCst: a producer's claim comes before its look at whether the ring is closed. Acquire: whoever claims a slot
         // sees what the last owner did to it; pairs with `publish` and `release`.
         at.compare_exchange(self.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    #[inline]
     pub(crate) fn state(self) -> SlotState {
         match self.0 & 15 {
             0 => SlotState::Empty,
@@ -75,15 +79,18 @@ impl SlotWord {
         }
     }
 
+    #[inline]
     pub(crate) fn turn(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
+    #[inline]
     pub(crate) fn owner(self) -> Owner {
         (self.0 >> 20 & 0xFFF) as Owner
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the note's 16 bits")]
+    #[inline]
     pub(crate) fn note(self) -> u16 {
         (self.0 >> 4) as u16
     }
@@ -139,6 +146,7 @@ pub(crate) struct Ring<'a, S> {
 }
 
 impl<S: Slots> Ring<'_, S> {
+    #[inline]
     fn place(&self, hint: &AtomicU64) -> Place {
         // Relaxed: a hint. The index is checked here, once.
         let hint = hint.load(Ordering::Relaxed);
@@ -146,11 +154,13 @@ impl<S: Slots> Ring<'_, S> {
         Place { turn: (hint >> 32) as u32, index: if index < self.slots.count() { index } else { 0 } }
     }
 
+    #[inline]
     fn hint(&self, at: &AtomicU64, place: Place) {
         // Relaxed: a hint. Somebody slow may put it back; whoever reads it walks forward.
         at.store(u64::from(place.turn) << 32 | place.index as u64, Ordering::Relaxed);
     }
 
+    #[inline]
     fn after(&self, place: Place) -> Place {
         if place.index + 1 < self.slots.count() {
             Place { turn: place.turn, index: place.index + 1 }
@@ -160,6 +170,7 @@ impl<S: Slots> Ring<'_, S> {
     }
 
     /// How many slots are looked at before the words are said to make no sense.
+    #[inline]
     fn patience(&self) -> usize {
         2 * self.slots.count() + 4096
     }
@@ -268,29 +279,26 @@ impl<S: Slots> Ring<'_, S> {
         self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
     }
 
+    /// Where a hint should be: behind all slots that are done, of its turn or of an earlier one.
+    fn walk(&self, hint: &AtomicU64, done: impl Fn(SlotState) -> bool) -> Place {
+        let mut place = self.place(hint);
+        for _ in 0..self.patience() {
+            let seen = SlotWord::load(self.slots.word(place.index));
+            let ahead = seen.turn().wrapping_sub(place.turn).cast_signed();
+            if ahead > 0 {
+                place.turn = seen.turn().wrapping_sub(1);
+            } else if ahead < 0 || !done(seen.state()) {
+                break;
+            }
+            place = self.after(place);
+        }
+        place
+    }
+
     /// How many values wait to be read. Close, while others are at it; it takes as long as the hints are late.
     pub(crate) fn len(&self) -> usize {
-        let (mut head, mut tail) = (self.place(self.head), self.place(self.tail));
-        for _ in 0..self.patience() {
-            let seen = SlotWord::load(self.slots.word(head.index));
-            let ahead = seen.turn().wrapping_sub(head.turn).cast_signed();
-            if ahead > 0 {
-                head.turn = seen.turn().wrapping_sub(1);
-            } else if ahead < 0 || !matches!(seen.state(), SlotState::Taken | SlotState::Skipped) {
-                break;
-            }
-            head = self.after(head);
-        }
-        for _ in 0..self.patience() {
-            let seen = SlotWord::load(self.slots.word(tail.index));
-            let ahead = seen.turn().wrapping_sub(tail.turn).cast_signed();
-            if ahead > 0 {
-                tail.turn = seen.turn().wrapping_sub(1);
-            } else if ahead < 0 || seen.state() == SlotState::Empty {
-                break;
-            }
-            tail = self.after(tail);
-        }
+        let head = self.walk(self.head, |state| matches!(state, SlotState::Taken | SlotState::Skipped));
+        let tail = self.walk(self.tail, |state| state != SlotState::Empty);
         let turns = tail.turn.wrapping_sub(head.turn).cast_signed();
         let between = i64::from(turns) * self.slots.count() as i64 + tail.index as i64 - head.index as i64;
         usize::try_from(between).unwrap_or(0).min(self.slots.count())

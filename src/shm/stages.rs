@@ -10,7 +10,7 @@ use super::block::{Owner, State, Word};
 use super::error::ShmError;
 use super::here::Here;
 use super::id::Id;
-use super::lane::{self, Arrived, Lane, LaneError, LaneHead, Ready};
+use super::lane::{self, Lane, LaneError, LaneHead};
 use super::layout::Class;
 use super::members::Member;
 use super::object::{self, BODY, Kind};
@@ -101,12 +101,16 @@ impl<'a> Stages<'a> {
         hint.fetch_max(stage as u32, Ordering::AcqRel);
     }
 
-    /// Sends a message, into a larger stage if there is no place.
-    pub(crate) fn send(&self, here: Here, ready: &mut Ready) -> Result<(), LaneError> {
+    /// Sends a message by `send`, into a larger stage if there is no place.
+    pub(crate) fn send(
+        &self,
+        here: Here,
+        mut send: impl FnMut(&Lane<'_>) -> Result<(), LaneError>,
+    ) -> Result<(), LaneError> {
         for _ in 0..4 * STAGES {
             let stage = Self::hint(&self.table.putting);
             let lane = self.lane(stage).ok_or(ShmError::Damaged)?;
-            match lane.send(ready) {
+            match send(&lane) {
                 Err(LaneError::Closed) if self.is_shut() || stage + 1 >= STAGES => return Err(LaneError::Closed),
                 Err(LaneError::Closed) => Self::advance(&self.table.putting, stage + 1),
                 Err(LaneError::NotNow) if stage + 1 < STAGES => {
@@ -120,12 +124,12 @@ impl<'a> Stages<'a> {
         Err(LaneError::Shm(ShmError::Damaged))
     }
 
-    /// Receives the oldest message.
-    pub(crate) fn receive(&self, arrived: &mut Arrived) -> Result<(), LaneError> {
+    /// Receives the oldest message by `receive`.
+    pub(crate) fn receive(&self, mut receive: impl FnMut(&Lane<'_>) -> Result<(), LaneError>) -> Result<(), LaneError> {
         for _ in 0..4 * STAGES {
             let stage = Self::hint(&self.table.getting);
             let lane = self.lane(stage).ok_or(ShmError::Damaged)?;
-            match lane.receive(arrived) {
+            match receive(&lane) {
                 Err(LaneError::Closed) if self.lane(stage + 1).is_some() => {
                     Self::advance(&self.table.getting, stage + 1);
                 }
@@ -233,12 +237,7 @@ pub(crate) fn sweep(segment: &Segment, dead: Member, stage: Id) -> bool {
         queue.first.head.space.wake_all_surely();
     }
     let maker = object::head(segment, stage).map(|head| head.ends[1].load(Ordering::Acquire));
-    maker == Some(maker_bits(dead)) && !(live && queue.has(stage))
-}
-
-/// Who made a stage, as its head says.
-pub(crate) fn maker_bits(member: Member) -> u64 {
-    u64::from(member.generation) << 16 | u64::from(member.index)
+    maker == Some(dead.bits()) && !(live && queue.has(stage))
 }
 
 /// Frees a stage of a dead one that is in no table, after it was unpinned.

@@ -176,6 +176,12 @@ fn grow(segment: &Segment, class: Class) -> Result<Option<usize>, ShmError> {
     let step = (STEP / class.size()).clamp(1, most - before);
     let entries = layout.entry(class, before);
     segment.take_room(entries, layout.entry(class, before + step - 1) + super::layout::ENTRY - entries)?;
+    // Each page is touched before it counts: the system calls one that it gave and nobody ever looked at a hole, and whoever
+    // sweeps goes no further than the first hole, though another process may have grown the class beyond it meanwhile.
+    for index in (before..before + step).step_by(crate::os::page_size() / super::layout::ENTRY) {
+        let _ = segment.entry(class, index).map(|entry| Word::load(&entry.word));
+    }
+    let _ = segment.entry(class, before + step - 1).map(|entry| Word::load(&entry.word));
     if before == 0 {
         let hints = layout.hints(class);
         segment.take_room(hints.start, hints.len())?;
@@ -298,4 +304,23 @@ pub(crate) fn purge(segment: &Segment, me: Owner) -> u64 {
         }
     }
     purged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sweep_sees_blocks_behind_some_that_nobody_has_touched() {
+        let segment = Segment::create(1 << 30).unwrap();
+        for class in Class::all().filter(|class| segment.layout().blocks(*class) > 1) {
+            // As when two processes grow it at once: the second takes a block before anybody took one of the first's.
+            let first = grow(&segment, class).unwrap();
+            let second = grow(&segment, class).unwrap().unwrap();
+            assert!(first == Some(0) && second > 0);
+            let taken = claim(&segment, 3, class, second).unwrap();
+            assert_eq!(grown_in_earnest(&segment, class), grown(&segment, class), "{class:?}");
+            assert!(taken.id.index() < grown_in_earnest(&segment, class), "{class:?}: nobody would sweep it");
+        }
+    }
 }

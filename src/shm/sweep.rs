@@ -7,19 +7,29 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::block::{Owner, State, Word};
-use super::here::Here;
+use super::here::{self, Here};
 use super::id::Id;
 use super::layout::{Class, TOKENS};
 use super::members::{self, Member};
 use super::segment::Segment;
-use super::{bodies, object, stages, step, store, transit};
+use super::{bodies, object, sleepers, stages, step, store, transit};
 use crate::primitive::Ordering;
 
 /// A sweep takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
+/// supervisor, once its process is gone with all its threads; saying it twice does nothing.
+pub(crate) fn member_died(member: Member) {
+    let Some(here) = here::known() else { return };
+    if members::bury(here.segment, member) {
+        sweep(here, member);
+        sleepers::wake_all();
+    }
+}
+
 /// Sweeps all that a dead member left, and lets its number be used again.
-pub(crate) fn sweep(here: Here, dead: Member) {
+fn sweep(here: Here, dead: Member) {
     let segment = here.segment;
     let mut all = vec![dead];
     if begin(here) == Before::Died {
@@ -27,8 +37,12 @@ pub(crate) fn sweep(here: Here, dead: Member) {
         // Whoever it was sweeping.
         all.extend(members::leaving(segment).into_iter().filter(|member| *member != dead));
     }
+    // Whoever swept last may have done this one as well, and its number may be another's by now.
+    all.retain(|dead| members::is_leaving(segment, *dead));
     // Those that it was about to start never come.
-    all.extend(members::bury_enlisted(segment, dead.index));
+    if all.contains(&dead) {
+        all.extend(members::bury_enlisted(segment, dead.index));
+    }
     sweep_all(segment, here.me(), &all);
     count_spare(segment);
     // Release: pairs with the Acquire of the next sweeper.

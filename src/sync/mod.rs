@@ -26,7 +26,7 @@ mod error;
 mod event;
 #[cfg(not(millpond_loom))]
 mod lock;
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 #[expect(unsafe_code, reason = "cells that loom watches")]
 mod models;
 mod permits;

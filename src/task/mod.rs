@@ -11,7 +11,7 @@ mod error;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "shares a task's core with its pool")]
 mod handle;
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 #[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
 #[cfg(not(millpond_loom))]

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use crossbeam_deque::Worker as Deque;
 
 use super::ThreadPool;
-use super::job::Entry;
+use super::entry::Entry;
 use super::shared::{Attributes, Plan, Shared};
 use super::sleep::MOST_WORKERS;
 use super::worker::{Begun, Worker};

@@ -3,9 +3,10 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use super::job::{Entry, Job, JobTable, Ran, drop_quietly, forget_payload, guarded, message};
+use super::entry::{Entry, Job, JobTable};
 use super::memory;
-use crate::task::{TaskError, Wanted};
+use super::panics::{drop_quietly, forget_payload, guarded, message};
+use crate::task::{Ran, TaskError, Wanted};
 
 /// Both closures, in a block.
 #[repr(C)]

@@ -3,24 +3,33 @@
 use core::ops::Deref;
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::group::Group;
-use super::job::{Entry, Job, JobTable, Ran};
+use super::entry::{Entry, Job, JobTable};
+use super::group::{Group, Node};
 use super::memory;
 use super::shared::Shared;
-use crate::primitive::{AtomicUsize, Ordering};
-use crate::task::{PoolError, Wanted};
+use crate::primitive::{AtomicUsize, Ordering, spin_loop};
+use crate::task::{PoolError, Ran, Wanted};
 
 /// Tasks that one ticket runs before it goes to the back of the queue: other tasks want their turn.
 const SHIFT: usize = 64;
+
+/// How long a waiter looks for halves, awake: two beats of whoever runs the half that it waits for.
+const AWAKE: Duration = Duration::from_micros(60);
+/// Pauses of the processor between two looks.
+const PAUSES: u32 = 16;
+
+/// Runs the work, in surroundings of its own.
+pub(super) type Around = fn(&Crew, &mut dyn FnMut());
 
 #[repr(C)]
 struct Inner {
     job: Job,
     pointers: AtomicUsize,
     shared: Arc<Shared>,
-    /// The tasks are halves of forks.
-    forks: bool,
+    /// What is around each task that a worker runs for a ticket.
+    around: Option<Around>,
     group: Group,
 }
 
@@ -36,13 +45,13 @@ const TABLE: JobTable = JobTable { run: come };
 
 impl Crew {
     /// A group whose tasks the pool's workers run, at most `workers` of them at once.
-    pub(super) fn new(shared: &Arc<Shared>, forks: bool, workers: usize) -> Result<Self, PoolError> {
+    pub(super) fn new(shared: &Arc<Shared>, around: Option<Around>, workers: usize) -> Result<Self, PoolError> {
         let place = memory::take::<Inner>().ok_or(PoolError::OutOfMemory)?;
         let inner = Inner {
             job: Job::new(&TABLE),
             pointers: AtomicUsize::new(1),
             shared: Arc::clone(shared),
-            forks,
+            around,
             group: Group::new(workers),
         };
         // SAFETY: room for it, just taken.
@@ -57,6 +66,33 @@ impl Crew {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.inner().shared
+    }
+
+    /// Waits for a half that somebody else runs, and runs others meanwhile.
+    pub(super) fn wait_for_half(&self, over: impl Fn() -> bool) {
+        while let Some(node) = self.look_awake(&over) {
+            // SAFETY: taken from the list, so it is live, and ours.
+            let run = unsafe { node.as_ref() }.run;
+            // SAFETY: as above.
+            unsafe { run(node, self) };
+        }
+        self.wait_until(true, over);
+    }
+
+    /// Looks for a half for some time, awake, since they come every few microseconds; while it does, nobody is woken for one.
+    fn look_awake(&self, over: impl Fn() -> bool) -> Option<NonNull<Node>> {
+        let began = Instant::now();
+        let (node, issue) = self.look(over, || {
+            for _ in 0..PAUSES {
+                spin_loop();
+            }
+            std::thread::yield_now();
+            began.elapsed() < AWAKE
+        });
+        if issue {
+            self.issue_ticket();
+        }
+        node
     }
 
     /// Makes a worker come; a ticket is counted in the group already.
@@ -107,15 +143,24 @@ unsafe fn come(job: NonNull<Job>, wanted: Wanted) -> Ran {
         crew.give_up_ticket();
         return Ran::Ticket;
     }
+    let inner = crew.inner();
     for _ in 0..SHIFT {
-        let Some(node) = crew.pop_or_give_up_ticket() else { return Ran::Ticket };
-        let work = || {
+        let next = match inner.around {
+            // More may come soon; but other tasks want their turn.
+            Some(_) => crew.look_awake(|| inner.group.has_ended() || inner.shared.has_queued()),
+            None => None,
+        };
+        let Some(node) = next.or_else(|| crew.pop_or_give_up_ticket()) else { return Ran::Ticket };
+        let mut work = || {
             // SAFETY: taken from the list, so it is live, and ours.
             let run = unsafe { node.as_ref() }.run;
             // SAFETY: as above.
             unsafe { run(node, &crew) };
         };
-        if crew.inner().forks { super::fork_join::as_thief(&crew, work) } else { work() }
+        match inner.around {
+            Some(around) => around(&crew, &mut work),
+            None => work(),
+        }
     }
     crew.issue_ticket();
     Ran::Ticket

@@ -11,6 +11,8 @@
 //! G2. A ticket is out whenever tasks are listed and a worker could be made to come (`add` says when one is needed; a ticket
 //!     is given up under the list's lock, when the list is empty).
 //! G3. A waiter returns when every task added has finished; it sees all that they did.
+//!     While somebody looks at the list, awake, for a task to help with, nobody else is made to come; who stops looking
+//!     issues a ticket if tasks are left.
 //! G4. A waiter that can help is woken when a task is listed; every waiter when the last one finishes.
 
 use core::cell::Cell;
@@ -39,6 +41,8 @@ struct List {
     first: *mut Node,
     last: *mut Node,
     tickets: usize,
+    /// Waiters that look here, awake.
+    lookers: usize,
 }
 
 // SAFETY: nodes are handed from thread to thread under the list's lock.
@@ -56,6 +60,8 @@ pub(super) struct Group {
     rings: Futex,
     /// No worker will come: the pool is closed, or was terminated. The waiter does what is left.
     abandoned: AtomicU32,
+    /// Nothing more will be listed.
+    ended: AtomicU32,
     most_tickets: usize,
 }
 
@@ -63,11 +69,12 @@ impl Group {
     /// A group that wants at most so many workers at once.
     pub(super) fn new(most_tickets: usize) -> Self {
         Self {
-            list: Lock::new(List { first: ptr::null_mut(), last: ptr::null_mut(), tickets: 0 }),
+            list: Lock::new(List { first: ptr::null_mut(), last: ptr::null_mut(), tickets: 0, lookers: 0 }),
             unfinished: AtomicUsize::new(0),
             waiters: AtomicU32::new(0),
             rings: Futex::new(0),
             abandoned: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
             most_tickets,
         }
     }
@@ -99,7 +106,7 @@ impl Group {
                 unsafe { (*list.last).next.set(node.as_ptr()) };
             }
             list.last = node.as_ptr();
-            let issue = list.tickets < self.most_tickets;
+            let issue = list.tickets < self.most_tickets && list.lookers == 0;
             list.tickets += usize::from(issue);
             // Relaxed: a helper counts itself before it looks at the list, under the same lock (G4).
             (issue, self.waiters.load(Ordering::Relaxed) >= HELPER)
@@ -121,6 +128,31 @@ impl Group {
         let node = Self::unlink(&mut list);
         list.tickets -= usize::from(node.is_none());
         node
+    }
+
+    /// Looks at the list, awake, until there is a task or it is `over`, but not for ever: `patience` says when to stop. True
+    /// beside what it found: a ticket is counted for what is left, as by `add`.
+    pub(super) fn look(
+        &self,
+        over: impl Fn() -> bool,
+        mut patience: impl FnMut() -> bool,
+    ) -> (Option<NonNull<Node>>, bool) {
+        self.list.lock().lookers += 1;
+        let mut goes_on = true;
+        loop {
+            let is_over = over();
+            {
+                let mut list = self.list.lock();
+                let node = if is_over { None } else { Self::unlink(&mut list) };
+                if node.is_some() || is_over || !goes_on {
+                    list.lookers -= 1;
+                    let issue = !list.first.is_null() && list.lookers == 0 && list.tickets < self.most_tickets;
+                    list.tickets += usize::from(issue);
+                    return (node, issue);
+                }
+            }
+            goes_on = patience();
+        }
     }
 
     fn unlink(list: &mut List) -> Option<NonNull<Node>> {
@@ -162,6 +194,15 @@ impl Group {
         // Release: pairs with the Acquire in `wait`, by way of the ring.
         self.abandoned.store(1, Ordering::Release);
         self.ring();
+    }
+
+    /// Says that nothing more will be listed: nobody need look any more. A hint.
+    pub(super) fn end(&self) {
+        self.ended.store(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) == 1
     }
 
     /// A task that was added has finished. The caller has a pointer to the group of its own.

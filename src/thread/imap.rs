@@ -18,15 +18,62 @@ type Piece<R> = (Vec<R>, Option<TaskError>);
 /// The function on one piece. What `f` panics with ends the piece: later items of it are dropped.
 fn piece<T, R>(items: Vec<T>, f: &impl Fn(T) -> R) -> Piece<R> {
     let mut results = Vec::with_capacity(items.len());
-    let outcome = super::job::guarded(|| items.into_iter().for_each(|item| results.push(f(item))));
-    let error = outcome.err().map(|payload| TaskError::Panicked { message: super::job::message(payload) });
+    let outcome = super::panics::guarded(|| items.into_iter().for_each(|item| results.push(f(item))));
+    let error = outcome.err().map(|payload| TaskError::Panicked { message: super::panics::message(payload) });
     (results, error)
 }
 
-/// Takes the next piece of the items; `None` at their end.
-fn next_piece<I: Iterator>(items: &mut I, size: usize) -> Option<Vec<I::Item>> {
-    let piece: Vec<_> = items.by_ref().take(size).collect();
-    (!piece.is_empty()).then_some(piece)
+/// What both have: items that come, results that go.
+struct Stream<'pool, I: Iterator, F, R> {
+    pool: &'pool ThreadPool,
+    items: core::iter::Fuse<I>,
+    f: Arc<F>,
+    size: usize,
+    /// Pieces under way at once.
+    most: usize,
+    ready: std::vec::IntoIter<R>,
+    error: Option<TaskError>,
+    refused: Option<PoolError>,
+}
+
+impl<'pool, I, F, R> Stream<'pool, I, F, R>
+where
+    I: Iterator<Item: Send + 'static>,
+    F: Fn(I::Item) -> R + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    fn new(pool: &'pool ThreadPool, options: MapOptions, items: I, f: F) -> Self {
+        Self {
+            pool,
+            items: items.fuse(),
+            f: Arc::new(f),
+            size: options.pick_lazily(),
+            most: (pool.workers() * AHEAD).min(pool.bound()),
+            ready: Vec::new().into_iter(),
+            error: None,
+            refused: None,
+        }
+    }
+
+    /// The next piece as a task, if there is room beside those under way; `None` also at the items' end.
+    fn next_task(&mut self, under_way: usize) -> Option<impl FnOnce() -> Piece<R> + Send + 'static> {
+        if self.refused.is_some() || under_way >= self.most {
+            return None;
+        }
+        let items: Vec<_> = self.items.by_ref().take(self.size).collect();
+        let f = Arc::clone(&self.f);
+        (!items.is_empty()).then_some(move || piece(items, &*f))
+    }
+
+    fn arrived(&mut self, (results, error): Piece<R>) {
+        self.ready = results.into_iter();
+        self.error = error;
+    }
+
+    /// What has arrived: results first, then the error that ended their piece.
+    fn next_ready(&mut self) -> Option<Result<R, TaskError>> {
+        self.ready.next().map(Ok).or_else(|| self.error.take().map(Err))
+    }
 }
 
 /// What [`ThreadPool::imap`](super::ThreadPool::imap) returns: the results, in the items' order.
@@ -35,15 +82,8 @@ fn next_piece<I: Iterator>(items: &mut I, size: usize) -> Option<Vec<I::Item>> {
 /// pieces of more than one item, those behind it in its piece are missing). Dropping it cancels what has not started.
 #[must_use = "an iterator is lazy: items are submitted as results are asked for"]
 pub struct Imap<'pool, I: Iterator, F, R> {
-    pool: &'pool ThreadPool,
-    items: core::iter::Fuse<I>,
-    f: Arc<F>,
-    size: usize,
-    most: usize,
+    stream: Stream<'pool, I, F, R>,
     under_way: VecDeque<TaskHandle<Piece<R>>>,
-    ready: std::vec::IntoIter<R>,
-    error: Option<TaskError>,
-    refused: Option<PoolError>,
 }
 
 impl<'pool, I, F, R> Imap<'pool, I, F, R>
@@ -53,27 +93,15 @@ where
     R: Send + 'static,
 {
     pub(super) fn new(pool: &'pool ThreadPool, options: MapOptions, items: I, f: F) -> Result<Self, PoolError> {
-        let mut new = Self {
-            pool,
-            items: items.fuse(),
-            f: Arc::new(f),
-            size: options.pick_lazily(),
-            most: (pool.workers() * AHEAD).min(pool.bound()),
-            under_way: VecDeque::new(),
-            ready: Vec::new().into_iter(),
-            error: None,
-            refused: None,
-        };
+        let mut new = Self { stream: Stream::new(pool, options, items, f), under_way: VecDeque::new() };
         new.submit()?;
         Ok(new)
     }
 
     /// Keeps enough pieces under way.
     fn submit(&mut self) -> Result<(), PoolError> {
-        while self.refused.is_none() && self.under_way.len() < self.most {
-            let Some(items) = next_piece(&mut self.items, self.size) else { break };
-            let f = Arc::clone(&self.f);
-            self.under_way.push_back(self.pool.apply_async(move || piece(items, &*f))?);
+        while let Some(task) = self.stream.next_task(self.under_way.len()) {
+            self.under_way.push_back(self.stream.pool.apply_async(task)?);
         }
         Ok(())
     }
@@ -89,28 +117,19 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(result) = self.ready.next() {
-                return Some(Ok(result));
-            }
-            if let Some(error) = self.error.take() {
-                return Some(Err(error));
+            if let Some(result) = self.stream.next_ready() {
+                return Some(result);
             }
             if let Err(error) = self.submit() {
-                self.refused = Some(error);
+                self.stream.refused = Some(error);
             }
             let Some(handle) = self.under_way.pop_front() else {
                 // What was accepted comes first; then the reason why there is no more, once.
-                let refused = self.refused.clone().filter(|_| self.most > 0)?;
-                self.most = 0;
+                let refused = self.stream.refused.clone().filter(|_| self.stream.most > 0)?;
+                self.stream.most = 0;
                 return Some(Err(refused.into()));
             };
-            match handle.join() {
-                Ok((results, error)) => {
-                    self.ready = results.into_iter();
-                    self.error = error;
-                }
-                Err(error) => self.error = Some(error),
-            }
+            self.stream.arrived(handle.join().unwrap_or_else(|error| (Vec::new(), Some(error))));
         }
     }
 }
@@ -180,18 +199,11 @@ impl<R> Basket<R> {
 /// Each is a `Result`, as for [`Imap`]. Dropping it leaves what is under way to run, and drops its results.
 #[must_use = "an iterator is lazy: items are submitted as results are asked for"]
 pub struct ImapUnordered<'pool, I: Iterator, F, R> {
-    pool: &'pool ThreadPool,
-    items: core::iter::Fuse<I>,
-    f: Arc<F>,
-    size: usize,
-    most: usize,
+    stream: Stream<'pool, I, F, R>,
     under_way: usize,
     /// The tasks, if this thread is a worker of the pool: it helps instead of sleeping.
     own: VecDeque<TaskHandle<()>>,
     basket: Arc<Basket<R>>,
-    ready: std::vec::IntoIter<R>,
-    error: Option<TaskError>,
-    refused: Option<PoolError>,
 }
 
 impl<'pool, I, F, R> ImapUnordered<'pool, I, F, R>
@@ -202,34 +214,26 @@ where
 {
     pub(super) fn new(pool: &'pool ThreadPool, options: MapOptions, items: I, f: F) -> Result<Self, PoolError> {
         let mut new = Self {
-            pool,
-            items: items.fuse(),
-            f: Arc::new(f),
-            size: options.pick_lazily(),
-            most: (pool.workers() * AHEAD).min(pool.bound()),
+            stream: Stream::new(pool, options, items, f),
             under_way: 0,
             own: VecDeque::new(),
             basket: Arc::new(Basket { pieces: Lock::new(VecDeque::new()), count: Futex::new(0) }),
-            ready: Vec::new().into_iter(),
-            error: None,
-            refused: None,
         };
         new.submit()?;
         Ok(new)
     }
 
     fn submit(&mut self) -> Result<(), PoolError> {
-        while self.refused.is_none() && self.under_way < self.most {
-            let Some(items) = next_piece(&mut self.items, self.size) else { break };
-            let f = Arc::clone(&self.f);
+        while let Some(task) = self.stream.next_task(self.under_way) {
             let promise = Promise(Some(Arc::clone(&self.basket)));
             self.under_way += 1;
             // A refused task is dropped, and its promise put down as cancelled: it counts as under way.
-            let task = move || promise.keep(piece(items, &*f));
-            if self.pool.is_own_worker() {
-                self.own.push_back(self.pool.apply_async(task)?);
+            let task = move || promise.keep(task());
+            let pool = self.stream.pool;
+            if pool.is_own_worker() {
+                self.own.push_back(pool.apply_async(task)?);
             } else {
-                self.pool.spawn(task)?;
+                pool.spawn(task)?;
             }
         }
         Ok(())
@@ -246,14 +250,11 @@ where
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(result) = self.ready.next() {
-                return Some(Ok(result));
-            }
-            if let Some(error) = self.error.take() {
-                return Some(Err(error));
+            if let Some(result) = self.stream.next_ready() {
+                return Some(result);
             }
             if let Err(error) = self.submit() {
-                self.refused = Some(error);
+                self.stream.refused = Some(error);
             }
             if self.under_way == 0 {
                 return None;
@@ -264,11 +265,11 @@ where
             }
             let (results, error) = self.basket.take();
             self.under_way -= 1;
-            self.ready = results.into_iter();
-            self.error = match (error, &self.refused) {
+            let error = match (error, &self.stream.refused) {
                 (Some(TaskError::Cancelled), Some(refused)) => Some(refused.clone().into()),
                 (error, _) => error,
             };
+            self.stream.arrived((results, error));
         }
     }
 }

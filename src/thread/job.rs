@@ -1,134 +1,15 @@
-//! What lies in a queue: a pointer to a job. A job begins with a pointer to a function that knows the rest.
-//!
-//! Three kinds: [`Spawned`], a closure and no more; [`Task`], a closure, then its outcome, with a handle; and what
-//! lies on the stack of somebody who waits for it ([`StackTask`]). Tickets of a group are a fourth (`group.rs`).
+//! Three kinds of jobs: [`Spawned`], a closure and no more; [`Task`], a closure, then its outcome, with a handle; and what
+//! lies on the stack of somebody who waits for it ([`StackTask`]). Tickets of a group are a fourth (`crew.rs`).
 
-use core::any::Any;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::memory;
-use super::worker;
+use super::entry::{Entry, Job, JobTable};
+use super::panics::{drop_quietly, forget_payload, guarded, message};
+use super::{here, memory, seat};
 use crate::os::Futex;
 use crate::primitive::{Ordering, UnsafeCell};
-pub(super) use crate::task::Ran;
-use crate::task::{Core, HandleTable, Outcome, TaskError, TaskHandle, Wanted};
-
-/// The first word of everything that can be queued.
-#[repr(C)]
-#[derive(Debug)]
-pub(super) struct Job {
-    table: &'static JobTable,
-}
-
-/// What can be done with a job: once, and then the queue's pointer to it is gone.
-#[repr(C)]
-#[derive(Debug)]
-pub(super) struct JobTable {
-    pub(super) run: unsafe fn(NonNull<Job>, Wanted) -> Ran,
-}
-
-impl Job {
-    pub(super) const fn new(table: &'static JobTable) -> Self {
-        Self { table }
-    }
-}
-
-/// A queue's pointer to a job. Whoever holds it runs it or discards it, or the job is leaked.
-#[derive(Debug)]
-#[must_use = "a job that is forgotten never ends"]
-#[repr(transparent)]
-pub(super) struct Entry(NonNull<Job>);
-
-// SAFETY: what can be queued was `Send` when the job was made.
-unsafe impl Send for Entry {}
-
-impl Entry {
-    /// # Safety
-    /// The job is live until it is run or discarded through this entry, which is the only one for it (a group has as many
-    /// as it counts), and what it runs may run on another thread.
-    #[inline]
-    pub(super) unsafe fn new(job: NonNull<Job>) -> Self {
-        Self(job)
-    }
-
-    /// The pointer, for a queue: once it is in, the entry is forgotten (it has nothing to drop).
-    #[inline]
-    pub(super) fn as_raw(&self) -> NonNull<Job> {
-        self.0
-    }
-
-    /// What a queue of jobs held: it was put there by `as_raw`, and comes out once (Q1).
-    #[inline]
-    pub(super) fn from_queue(raw: NonNull<Job>) -> Self {
-        Self(raw)
-    }
-
-    /// Runs the job, or discards it. Never unwinds.
-    #[inline]
-    pub(super) fn run(self, wanted: Wanted) -> Ran {
-        // SAFETY: live, as `new` demands.
-        let run = unsafe { self.0.as_ref() }.table.run;
-        // SAFETY: the entry is used up here.
-        unsafe { run(self.0, wanted) }
-    }
-
-    /// Has the processor fetch the job.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        prefetch(self.0.as_ptr());
-    }
-}
-
-#[inline(always)]
-pub(super) fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; any address will do.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// Runs somebody's closure. What it panics with is handed back.
-#[inline]
-pub(super) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
-    catch_unwind(AssertUnwindSafe(f))
-}
-
-/// Drops what may panic while it is dropped. True: it did.
-pub(super) fn drop_quietly<T>(value: T) -> bool {
-    let panicked = guarded(move || drop(value));
-    match panicked {
-        Ok(()) => false,
-        Err(payload) => {
-            forget_payload(payload);
-            true
-        }
-    }
-}
-
-/// A panic's payload may panic too when it is dropped; then that one is leaked.
-pub(super) fn forget_payload(payload: Box<dyn Any + Send>) {
-    if let Err(again) = guarded(move || drop(payload)) {
-        core::mem::forget(again);
-    }
-}
-
-/// What a panic said.
-pub(super) fn message(payload: Box<dyn Any + Send>) -> String {
-    let text = if let Some(text) = payload.downcast_ref::<&'static str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic that said nothing".to_owned()
-    };
-    forget_payload(payload);
-    text
-}
+use crate::task::{Core, HandleTable, Outcome, Ran, TaskError, TaskHandle, Wanted};
 
 /// A closure in a block, without a handle.
 #[repr(C)]
@@ -298,10 +179,10 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
     unsafe fn help(core: NonNull<Core>) {
         // SAFETY: the caller's duty.
         let shared = unsafe { core.as_ref() };
-        if worker::is_of(shared.owner) && shared.state.start() {
+        if seat::is_of(shared.owner) && shared.state.start() {
             // SAFETY: claimed. The queue's pointer stays.
-            let ran = super::fork_join::apart(|| unsafe { Self::execute(core, false) });
-            worker::note(ran);
+            let ran = here::apart(|| unsafe { Self::execute(core, false) });
+            seat::note(ran);
         }
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::crew::Crew;
 use super::group::{Group, Node};
-use super::job::{Ran, drop_quietly, guarded, message};
+use super::here;
+use super::panics::{drop_quietly, guarded, message};
 use super::shared::Shared;
-use super::{fork_join, worker};
 use crate::os::Lock;
 use crate::primitive::{AtomicUsize, Ordering};
-use crate::task::{MapOptions, TaskError};
+use crate::task::{MapOptions, PoolError, Ran, TaskError};
 
 /// A map that is under way, on the stack of whoever waits for it.
 struct Map<'a, T, R, F> {
@@ -67,7 +67,7 @@ impl<T, R, F: Fn(T) -> R> Map<'_, T, R, F> {
                 }
             });
             let failed = outcome.is_err();
-            worker::note_group_task(self.shared, if failed { Ran::Panicked } else { Ran::Task });
+            self.shared.note_group_task(if failed { Ran::Panicked } else { Ran::Task });
             if let Err(payload) = outcome {
                 self.drop_items(at, end);
                 self.fail(piece, at - start - 1, message(payload));
@@ -128,7 +128,7 @@ impl<T, R, F: Fn(T) -> R> Part<'_, T, R, F> {
     unsafe fn run(node: NonNull<Node>, group: &Group) {
         // SAFETY: the caller's duty: live until it has finished.
         let part = unsafe { node.cast::<Self>().as_ref() };
-        fork_join::apart(|| part.map.work());
+        here::apart(|| part.map.work());
         group.finished();
         // The first part to end knows that every piece is claimed: the waiter takes back those that have not started.
         group.ring();
@@ -146,9 +146,9 @@ where
     if count == 0 {
         return Ok(Vec::new());
     }
-    let crew = Crew::new(shared, false, shared.workers())?;
+    let crew = Crew::new(shared, None, shared.workers())?;
     let mut results: Vec<R> = Vec::new();
-    results.try_reserve_exact(count).map_err(|_| crate::task::PoolError::OutOfMemory)?;
+    results.try_reserve_exact(count).map_err(|_| PoolError::OutOfMemory)?;
     let chunk = options.pick(count, shared.workers());
     // The items' memory stays until the end; the items themselves are moved out one by one.
     let mut items = ManuallyDrop::new(items);
@@ -175,7 +175,7 @@ where
             crew.issue_ticket();
         }
     }
-    let help = worker::current_of(shared).is_some();
+    let help = shared.seat().is_some();
     // Relaxed: only a hint that no part need start any more.
     crew.wait_until(help, || map.next.load(Ordering::Relaxed) >= map.pieces);
     for part in &parts {

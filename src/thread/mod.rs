@@ -12,10 +12,17 @@ mod callback;
 #[expect(unsafe_code, reason = "counts pointers to a group")]
 mod crew;
 #[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "points to what is queued")]
+mod entry;
+#[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lends frames of one stack to other threads")]
 mod fork_join;
+#[expect(unsafe_code, reason = "holds a closure, then what it came to")]
+mod frame;
 #[expect(unsafe_code, reason = "links tasks that lie elsewhere")]
 mod group;
+#[cfg(not(millpond_loom))]
+mod here;
 #[cfg(not(millpond_loom))]
 mod imap;
 #[cfg(not(millpond_loom))]
@@ -27,9 +34,10 @@ mod map;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "takes and gives raw blocks")]
 mod memory;
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 #[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
+mod panics;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "submits what borrows and waits for it")]
 mod pool;
@@ -37,9 +45,14 @@ mod pool;
 mod queue;
 #[cfg_attr(millpond_loom, allow(dead_code, reason = "modelled as far as it is used"))]
 mod room;
+#[cfg(all(test, millpond_shuttle))]
+mod schedules;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "keeps tasks' borrows alive")]
 mod scope;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "finds its seat by a thread-local pointer")]
+mod seat;
 #[expect(unsafe_code, reason = "links segments by raw pointers")]
 mod segments;
 #[cfg(not(millpond_loom))]
@@ -50,7 +63,7 @@ mod sleep;
 #[cfg(not(millpond_loom))]
 mod stats;
 #[cfg(not(millpond_loom))]
-#[expect(unsafe_code, reason = "finds its worker by a thread-local pointer")]
+#[expect(unsafe_code, reason = "lends its figures to its seat")]
 mod worker;
 
 #[cfg(not(millpond_loom))]

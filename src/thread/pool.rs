@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use super::builder::ThreadPoolBuilder;
 use super::callback::Calling;
 use super::imap::{Imap, ImapUnordered};
-use super::job::{Ran, Spawned, StackTask, Task, guarded, message};
+use super::job::{Spawned, StackTask, Task};
 use super::map;
+use super::panics::{guarded, message};
 use super::scope::{self, Scope};
 use super::shared::Shared;
 use super::stats::{Progress, WorkerStats};
-use super::{fork_join, worker};
+use super::{fork_join, here, seat};
 use crate::os::Lock;
-use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
+use crate::task::{MapOptions, PoolError, Ran, TaskError, TaskHandle};
 
 /// Workers, made ready up front, that run tasks.
 ///
@@ -114,8 +115,8 @@ impl ThreadPool {
             if !self.shared.is_open() {
                 return Err(PoolError::Closed.into());
             }
-            let result = fork_join::apart(|| guarded(f));
-            worker::note_group_task(&self.shared, if result.is_ok() { Ran::Task } else { Ran::Panicked });
+            let result = here::apart(|| guarded(f));
+            self.shared.note_group_task(if result.is_ok() { Ran::Task } else { Ran::Panicked });
             return result.map_err(|payload| TaskError::Panicked { message: message(payload) });
         }
         let task = StackTask::new(f);
@@ -388,11 +389,11 @@ impl ThreadPool {
     /// The number of the worker that runs the calling task, from 0; none outside of this pool's workers.
     #[must_use]
     pub fn current_worker(&self) -> Option<usize> {
-        if self.is_own_worker() { worker::index() } else { None }
+        if self.is_own_worker() { seat::index() } else { None }
     }
 
     pub(super) fn is_own_worker(&self) -> bool {
-        worker::current_of(&self.shared).is_some()
+        self.shared.seat().is_some()
     }
 
     pub(super) fn bound(&self) -> usize {

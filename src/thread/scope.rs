@@ -9,13 +9,12 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use super::crew::Crew;
-use super::fork_join;
 use super::group::{Group, Node};
-use super::job::{Ran, guarded};
-use super::memory;
+use super::panics::{forget_payload, guarded};
 use super::shared::Shared;
-use super::worker;
+use super::{here, memory};
 use crate::os::Lock;
+use crate::task::Ran;
 
 /// Where tasks are spawned that may borrow what lives longer than the scope: see
 /// [`ThreadPool::scope`](super::ThreadPool::scope).
@@ -53,7 +52,7 @@ impl<'scope> Scope<'scope, '_> {
 
     fn run_here(&self, f: impl FnOnce()) {
         let ran = self.guard(f);
-        worker::note_group_task(&self.shared, ran);
+        self.shared.note_group_task(ran);
     }
 
     fn guard(&self, f: impl FnOnce()) -> Ran {
@@ -63,7 +62,7 @@ impl<'scope> Scope<'scope, '_> {
             *first = Some(payload);
         } else {
             drop(first);
-            super::job::forget_payload(payload);
+            forget_payload(payload);
         }
         Ran::Panicked
     }
@@ -100,8 +99,8 @@ impl<F: FnOnce()> ScopeTask<F> {
         let closure = ManuallyDrop::into_inner(unsafe { closure.read() });
         // SAFETY: from `memory::take`; nobody uses it any more.
         unsafe { memory::give(place) };
-        let ran = fork_join::apart(|| scope.guard(closure));
-        worker::note_group_task(&scope.shared, ran);
+        let ran = here::apart(|| scope.guard(closure));
+        scope.shared.note_group_task(ran);
         group.finished();
     }
 }
@@ -112,7 +111,7 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
 {
     let scope = Scope {
-        crew: Crew::new(shared, false, shared.workers()).ok(),
+        crew: Crew::new(shared, None, shared.workers()).ok(),
         shared: Arc::clone(shared),
         panic: Lock::new(None),
         lifetimes: PhantomData,
@@ -120,7 +119,7 @@ where
     // Also when `f` panics, the tasks that it spawned have to end before what they borrow does.
     let result = guarded(|| f(&scope));
     if let Some(crew) = &scope.crew {
-        crew.wait(worker::current_of(shared).is_some());
+        crew.wait(shared.seat().is_some());
     }
     let panic = scope.panic.lock().take();
     match (result, panic) {

@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use crossbeam_deque::{Steal, Stealer};
 
-use super::job::{Entry, Job};
+use super::entry::{Entry, Job};
 use super::queue::{Queue, Refusal};
 use super::room::Room;
+use super::seat::{self, Seat};
 use super::sleep::Sleep;
 use super::stats::{Progress, Tally, WorkerStats};
-use super::worker;
 use crate::os::Futex;
 use crate::primitive::{AtomicUsize, Ordering, fence, spin_loop};
-use crate::task::{Dispatch, PoolError, Wanted, WhenFull};
+use crate::task::{Dispatch, PoolError, Ran, Wanted, WhenFull};
 
 /// Puts an entry into a queue, or gives it back.
 #[inline]
@@ -108,6 +108,26 @@ impl Shared {
         }
     }
 
+    /// The seat of this thread, if it is one of this pool's workers.
+    #[inline]
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        seat::of(self.id)
+    }
+
+    /// Counts a task of a group, accepted and run in one, wherever it ran.
+    pub(super) fn note_group_task(&self, ran: Ran) {
+        match self.seat() {
+            Some(seat) => {
+                seat.tally().accept();
+                seat.tally().count(ran);
+            }
+            None => {
+                self.outside.accept_shared();
+                self.outside.count_shared(ran);
+            }
+        }
+    }
+
     pub(super) fn workers(&self) -> usize {
         self.tallies.len()
     }
@@ -124,7 +144,7 @@ impl Shared {
             return self.offer_picked(entry);
         }
         if self.bound == usize::MAX
-            && let Some(own) = worker::current_of(self)
+            && let Some(own) = self.seat()
         {
             if !self.is_open() {
                 return Err((Refusal::Closed, entry));
@@ -143,7 +163,7 @@ impl Shared {
     /// Under round robin and random: a worker is picked.
     fn offer_picked(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
         let picked = match self.dispatch {
-            Dispatch::Random => worker::draw(),
+            Dispatch::Random => seat::draw(),
             _ => self.turn.fetch_add(1, Ordering::Relaxed),
         } % self.queues.len();
         push(&self.queues[picked], entry)?;
@@ -176,7 +196,7 @@ impl Shared {
             (Refusal::Closed, _) => PoolError::Closed,
             (Refusal::NoMemory, _) => PoolError::OutOfMemory,
             (Refusal::Full, WhenFull::Fail) => PoolError::Full { bound: self.bound },
-            (Refusal::Full, WhenFull::Block) if worker::current_of(self).is_none() => {
+            (Refusal::Full, WhenFull::Block) if self.seat().is_none() => {
                 return self.wait_for_room(entry);
             }
             (Refusal::Full, _) => {
@@ -239,7 +259,7 @@ impl Shared {
     /// Takes an entry that another worker has.
     pub(super) fn steal(&self, own: &crossbeam_deque::Worker<Entry>, index: usize) -> Option<Entry> {
         let count = self.stealers.len();
-        let start = worker::draw() % count;
+        let start = seat::draw() % count;
         for step in 0..count {
             let victim = (start + step) % count;
             if victim == index {
@@ -254,6 +274,11 @@ impl Shared {
             }
         }
         None
+    }
+
+    /// Whether anything lies in the queues that tasks are put into.
+    pub(super) fn has_queued(&self) -> bool {
+        self.queues.iter().any(|queue| !queue.is_empty())
     }
 
     /// Whether there is anything that a worker could do.

@@ -29,8 +29,8 @@ fn bump(counter: &AtomicU64, by: u64) {
 impl Tally {
     /// The owner has run or discarded an entry.
     #[inline]
-    pub(super) fn count(&self, ran: super::job::Ran) {
-        use super::job::Ran;
+    pub(super) fn count(&self, ran: crate::task::Ran) {
+        use crate::task::Ran;
         match ran {
             Ran::Task => bump(&self.run, 1),
             Ran::Panicked => {
@@ -43,8 +43,8 @@ impl Tally {
     }
 
     /// As `count`, by anybody.
-    pub(super) fn count_shared(&self, ran: super::job::Ran) {
-        use super::job::Ran;
+    pub(super) fn count_shared(&self, ran: crate::task::Ran) {
+        use crate::task::Ran;
         match ran {
             Ran::Task => drop(self.run.fetch_add(1, Ordering::Relaxed)),
             Ran::Panicked => {

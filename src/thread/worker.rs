@@ -1,12 +1,14 @@
 //! A worker: looks for entries, runs them, sleeps when there are none.
 
 use core::cell::Cell;
-use core::ptr;
+use core::ptr::NonNull;
 use std::sync::Arc;
 
 use crossbeam_deque::Worker as Deque;
 
-use super::job::{Entry, Ran, guarded, message};
+use super::entry::Entry;
+use super::panics::{guarded, message};
+use super::seat::Seat;
 use super::shared::Shared;
 use crate::os;
 use crate::primitive::{Ordering, fence, spin_loop};
@@ -14,78 +16,9 @@ use crate::task::{PoolError, Wanted};
 
 /// A worker, on its own thread.
 pub(super) struct Worker {
+    seat: Seat,
     shared: Arc<Shared>,
-    index: usize,
-    deque: Deque<Entry>,
     turns: Cell<u32>,
-}
-
-std::thread_local! {
-    /// The worker that this thread is.
-    static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
-    /// Where drawing goes on.
-    static DRAWN: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The worker that this thread is, if it is one of this pool's.
-#[inline]
-pub(super) fn current_of(shared: &Shared) -> Option<&Worker> {
-    current().filter(|worker| ptr::eq(&raw const *worker.shared, shared))
-}
-
-#[inline]
-fn current<'a>() -> Option<&'a Worker> {
-    let worker = CURRENT.get();
-    // SAFETY: set by `Worker::main` for as long as the worker lives, on its own thread; the reference is used up before
-    // the function that asked for it returns to the worker's loop.
-    unsafe { worker.as_ref() }
-}
-
-/// Whether this thread is a worker of the pool with this number.
-pub(super) fn is_of(pool: u32) -> bool {
-    current().is_some_and(|worker| worker.shared.id == pool)
-}
-
-/// Counts what this thread, a worker, ran while it waited.
-pub(super) fn note(ran: Ran) {
-    if let Some(worker) = current() {
-        worker.shared.tallies[worker.index].count(ran);
-    }
-}
-
-/// Counts a task of a group, accepted and run in one, wherever it ran.
-pub(super) fn note_group_task(shared: &Shared, ran: Ran) {
-    match current_of(shared) {
-        Some(worker) => {
-            let tally = &shared.tallies[worker.index];
-            tally.accept();
-            tally.count(ran);
-        }
-        None => {
-            shared.outside.accept_shared();
-            shared.outside.count_shared(ran);
-        }
-    }
-}
-
-/// The number of this thread's worker, if it is one.
-pub(super) fn index() -> Option<usize> {
-    current().map(|worker| worker.index)
-}
-
-/// A number drawn by this thread (xorshift, from the address of its own state).
-pub(super) fn draw() -> usize {
-    DRAWN.with(|drawn| {
-        let mut state = drawn.get();
-        if state == 0 {
-            state = (&raw const *drawn).addr() as u64 | 1;
-        }
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        drawn.set(state);
-        (state >> 16) as usize
-    })
 }
 
 /// How a worker began.
@@ -97,22 +30,25 @@ const PAUSES: u32 = 4;
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Entry>) -> Self {
-        Self { shared, index, deque, turns: Cell::new(0) }
+        let tally = NonNull::from(&shared.tallies[index]);
+        // SAFETY: the tallies live as long as the pool, and the worker drops its seat first.
+        let seat = unsafe { Seat::new(shared.id, index, deque, tally) };
+        Self { seat, shared, turns: Cell::new(0) }
     }
 
     /// The whole life. `begun` is told how it began.
     pub(super) fn main(self, begun: impl FnOnce(Begun)) {
-        CURRENT.set(&raw const self);
-        let how = self.begin();
-        let good = how.is_ok();
-        begun(how);
-        if good {
-            self.work();
-            self.finish();
-        } else {
-            self.found();
-        }
-        CURRENT.set(ptr::null());
+        self.seat.taken(|| {
+            let how = self.begin();
+            let good = how.is_ok();
+            begun(how);
+            if good {
+                self.work();
+                self.finish();
+            } else {
+                self.found();
+            }
+        });
         self.shared.ended();
     }
 
@@ -125,17 +61,19 @@ impl Worker {
             os::set_nice(nice).map_err(|error| PoolError::NiceRefused { nice, code: error.raw_os_error() })?;
         }
         if let Some(hook) = &attributes.on_start {
-            guarded(|| hook(self.index))
-                .map_err(|payload| PoolError::StartHookPanicked { worker: self.index, message: message(payload) })?;
+            guarded(|| hook(self.seat.index())).map_err(|payload| PoolError::StartHookPanicked {
+                worker: self.seat.index(),
+                message: message(payload),
+            })?;
         }
         Ok(())
     }
 
     fn finish(&self) {
         if let Some(hook) = &self.shared.attributes.on_exit
-            && let Err(payload) = guarded(|| hook(self.index))
+            && let Err(payload) = guarded(|| hook(self.seat.index()))
         {
-            self.shared.tallies[self.index].hook_panicked();
+            self.seat.tally().hook_panicked();
             drop(message(payload));
         }
     }
@@ -150,13 +88,6 @@ impl Worker {
         }
     }
 
-    /// Keeps an entry that this worker itself submitted.
-    #[inline]
-    pub(super) fn keep(&self, entry: Entry) {
-        self.deque.push(entry);
-        self.shared.tallies[self.index].accept();
-    }
-
     #[inline]
     fn next(&self) -> Option<Entry> {
         /// So often the queue comes before what this worker has, or a task that submits itself again would shut it out.
@@ -168,18 +99,18 @@ impl Worker {
         {
             return Some(entry);
         }
-        self.deque.pop().or_else(|| self.take())
+        self.seat.deque().pop().or_else(|| self.take())
     }
 
     /// Takes a batch from the queue; the first is returned, the others lie where they can be stolen.
     #[inline]
     fn take(&self) -> Option<Entry> {
         let mut first = None;
-        let taken = self.shared.take(self.index, |entry| {
+        let taken = self.shared.take(self.seat.index(), |entry| {
             entry.prefetch();
             match first {
                 None => first = Some(entry),
-                Some(_) => self.deque.push(entry),
+                Some(_) => self.seat.deque().push(entry),
             }
         });
         if taken > 1 && !self.shared.picks() {
@@ -194,7 +125,7 @@ impl Worker {
     fn execute(&self, entry: Entry) {
         let wanted = if self.shared.is_halted() { Wanted::Discard } else { Wanted::Run };
         let ran = entry.run(wanted);
-        self.shared.tallies[self.index].count(ran);
+        self.seat.tally().count(ran);
     }
 
     fn look(&self) -> Option<Entry> {
@@ -204,9 +135,9 @@ impl Worker {
         if self.shared.picks() {
             return None;
         }
-        let stolen = self.shared.steal(&self.deque, self.index);
+        let stolen = self.shared.steal(self.seat.deque(), self.seat.index());
         if stolen.is_some() {
-            self.shared.tallies[self.index].steal();
+            self.seat.tally().steal();
         }
         stolen
     }
@@ -221,7 +152,7 @@ impl Worker {
                 self.execute(entry);
                 return true;
             }
-            if !self.shared.is_open() && self.shared.may_end(self.index) {
+            if !self.shared.is_open() && self.shared.may_end(self.seat.index()) {
                 self.found();
                 return false;
             }
@@ -237,16 +168,16 @@ impl Worker {
                 continue;
             }
             round = 0;
-            let work = || self.shared.has_work_for(self.index) || !self.shared.is_open();
-            if sleep.sleep(self.index, work) {
-                self.shared.tallies[self.index].sleep();
+            let work = || self.shared.has_work_for(self.seat.index()) || !self.shared.is_open();
+            if sleep.sleep(self.seat.index(), work) {
+                self.seat.tally().sleep();
             }
         }
     }
 
     /// No searcher any more; if it was the last one, somebody else has to look for what there is besides.
     fn found(&self) {
-        if self.shared.sleep.found() && !self.shared.picks() && self.shared.has_work_for(self.index) {
+        if self.shared.sleep.found() && !self.shared.picks() && self.shared.has_work_for(self.seat.index()) {
             self.shared.sleep.work_was_added();
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use workloads::{Sample, timed};
 
-use crate::pinning::{pin, pin_workers};
-use crate::pools::Pool;
+use crate::pinning::{pin, start_on};
+use crate::pool::Pool;
 
 const ROUNDS: usize = 600;
 /// Long enough for a worker to fall asleep, whatever it does before.
@@ -16,46 +16,51 @@ const NAP: Duration = Duration::from_micros(300);
 /// What `round` takes, each time after a nap.
 fn measure(mut round: impl FnMut()) -> Sample {
     let mut times = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
-        thread::sleep(NAP);
-        let start = Instant::now();
-        round();
-        times.push(start.elapsed());
-    }
+    let sample = timed(ROUNDS as u64, || {
+        for _ in 0..ROUNDS {
+            thread::sleep(NAP);
+            let start = Instant::now();
+            round();
+            times.push(start.elapsed());
+        }
+    });
     times.sort();
     let at = |part: usize| times[ROUNDS * part / 100].as_nanos() as u64;
-    timed(ROUNDS as u64, || ()).note("p50", at(50)).note("p99", at(99))
+    sample.note("p50", at(50)).note("p99", at(99))
 }
 
 /// A pool's, with the submitter on one core and the workers on another, or all on one.
-pub fn asleep<P: Pool>(pool: &P, workers: usize, two_cores: bool) -> Sample {
+pub fn asleep<P: Pool>(workers: usize, two_cores: bool) -> Sample {
+    let pool = start_on::<P>(usize::from(two_cores), workers);
     pin(0);
-    pin_workers(pool, workers, usize::from(two_cores));
     measure(|| assert_eq!(pool.apply(|| 7), 7))
 }
 
 /// Two threads that wake each other, and nothing else: what it takes at least.
 pub fn futex(two_cores: bool) -> Sample {
-    static WORD: AtomicU32 = AtomicU32::new(0);
+    static WORD: AtomicU32 = AtomicU32::new(ASLEEP);
+    const ASLEEP: u32 = 0;
+    const ASKED: u32 = 1;
+    const ANSWERED: u32 = 2;
     pin(0);
     thread::spawn(move || {
         pin(usize::from(two_cores));
         loop {
-            wait(&WORD, 0);
-            if WORD.compare_exchange(1, 2, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                wake(&WORD);
+            match WORD.load(Ordering::Acquire) {
+                ASKED => {
+                    WORD.store(ANSWERED, Ordering::Release);
+                    wake(&WORD);
+                }
+                other => wait(&WORD, other),
             }
-            wait(&WORD, 2);
         }
     });
     measure(|| {
-        WORD.store(1, Ordering::Release);
+        WORD.store(ASKED, Ordering::Release);
         wake(&WORD);
-        while WORD.load(Ordering::Acquire) != 2 {
-            wait(&WORD, 1);
+        while WORD.load(Ordering::Acquire) == ASKED {
+            wait(&WORD, ASKED);
         }
-        WORD.store(0, Ordering::Release);
-        wake(&WORD);
     })
 }
 

@@ -10,6 +10,7 @@ mod latency;
 mod millpond;
 mod peers;
 mod pinning;
+mod pool;
 mod pools;
 mod rows;
 
@@ -36,6 +37,7 @@ fn run(contestant: &str, workload: &str, workers: usize) -> Option<Sample> {
         ("millpond", "fib") => Some(millpond::fib(workers)),
         ("rayon", "fib") => Some(peers::rayon_fib(workers)),
         ("chili", "fib") => Some(peers::chili_fib(workers)),
+        ("forte", "fib") => Some(peers::forte_fib(workers)),
         ("millpond", "map") => Some(millpond::map(workers)),
         ("rayon", "map") => Some(peers::rayon_map(workers)),
         ("std", "map") => Some(peers::std_map(workers)),

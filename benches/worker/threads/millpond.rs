@@ -5,7 +5,7 @@ use millpond::thread::ThreadPool;
 use workloads::{Sample, timed};
 
 use crate::peers::{HANDLES, ITEMS, MAPS, POOLS, TREES, little, start_map};
-use crate::pools::Pool;
+use crate::pool::Pool;
 
 fn pool(workers: usize, dispatch: Dispatch) -> ThreadPool {
     ThreadPool::builder().workers(workers).dispatch(dispatch).build().expect("a pool")

@@ -7,7 +7,7 @@ use std::thread;
 use rayon::prelude::*;
 use workloads::{Sample, timed};
 
-use crate::pools::Pool;
+use crate::pool::Pool;
 
 pub const HANDLES: u64 = 1_000_000;
 pub const TREES: u64 = 50;
@@ -125,6 +125,23 @@ pub fn chili_fib(workers: usize) -> Sample {
     let mut scope = pool.scope();
     chili_fibonacci(&mut scope, 20);
     timed(TREES, || (0..TREES).map(|_| chili_fibonacci(&mut scope, 27)).max())
+}
+
+fn forte_fibonacci(worker: &forte::Worker, n: u32) -> u32 {
+    if n < 2 {
+        return n;
+    }
+    let (a, b) = worker.join(|worker| forte_fibonacci(worker, n - 1), |worker| forte_fibonacci(worker, n - 2));
+    a + b
+}
+
+pub fn forte_fib(workers: usize) -> Sample {
+    static POOL: forte::ThreadPool = forte::ThreadPool::new();
+    POOL.resize_to(workers);
+    POOL.with_worker(|worker| {
+        forte_fibonacci(worker, 20);
+        timed(TREES, || (0..TREES).map(|_| forte_fibonacci(worker, 27)).max())
+    })
 }
 
 pub fn rayon_map(workers: usize) -> Sample {

@@ -1,8 +1,11 @@
 //! Threads on chosen cores: whoever compares latencies has to know whether two threads share one.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use crate::pools::Pool;
+use crate::pool::Pool;
 
 /// Lets the calling thread run on one core only.
 pub fn pin(core: usize) {
@@ -15,15 +18,23 @@ pub fn pin(core: usize) {
     assert_eq!(done, 0, "core {core} can be had");
 }
 
-/// Puts each worker of a pool on this core: each runs one of so many tasks that wait for each other.
-pub fn pin_workers<P: Pool>(pool: &P, workers: usize, core: usize) {
-    let meet = Arc::new(Barrier::new(workers + 1));
+/// A pool all of whose threads run on this core, whenever they are made: a thread may run where its maker may.
+///
+/// (Tasks that wait for each other, one for each worker, would never meet where the pool picks the worker by lot.)
+pub fn start_on<P: Pool>(core: usize, workers: usize) -> P {
+    pin(core);
+    let pool = P::start(workers);
+    // Some make a thread when there is a task for it and nobody to take it.
+    let ended = Arc::new(AtomicUsize::new(0));
     for _ in 0..workers {
-        let meet = Arc::clone(&meet);
+        let ended = Arc::clone(&ended);
         pool.spawn(move || {
-            pin(core);
-            meet.wait();
+            thread::sleep(Duration::from_millis(2));
+            ended.fetch_add(1, Ordering::Release);
         });
     }
-    meet.wait();
+    while ended.load(Ordering::Acquire) < workers {
+        thread::sleep(Duration::from_millis(1));
+    }
+    pool
 }

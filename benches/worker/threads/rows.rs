@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use workloads::{Sample, timed};
 
-use crate::pools::Pool;
+use crate::pool::Pool;
 
 /// Counts what has ended, and lets the one that waits go on.
 struct Countdown {

@@ -13,6 +13,8 @@ use crate::shm::{self, Member, message, step};
 const MEMBER: &str = "MILLPOND_TEST_MEMBER";
 const WORDS: &str = "MILLPOND_TEST_WORDS";
 const STEP: &str = "MILLPOND_TEST_STEP";
+/// Set where the steps count from before the words are decoded.
+const EARLY: &str = "MILLPOND_TEST_EARLY";
 /// Where a child finds the segment.
 const SEGMENT: i32 = 63;
 
@@ -26,8 +28,18 @@ pub(super) struct Victim {
     member: Member,
 }
 
-/// Starts a child that runs the test of this name with these words, which may have handles in them.
+/// Starts a child that runs the test of this name with these words, which may have handles in them. Steps count from when
+/// it has them.
 pub(super) fn start<T: Serialize>(test: &str, death: Death, words: T) -> Victim {
+    launch(test, death, false, words)
+}
+
+/// The same, of a child that may die while it decodes the words.
+pub(super) fn start_dying<T: Serialize>(test: &str, death: Death, words: T) -> Victim {
+    launch(test, death, true, words)
+}
+
+fn launch<T: Serialize>(test: &str, death: Death, early: bool, words: T) -> Victim {
     let member = shm::enlist().unwrap();
     let bytes = message::encode(&words).unwrap().send_to(member).unwrap();
     drop(words);
@@ -40,6 +52,9 @@ pub(super) fn start<T: Serialize>(test: &str, death: Death, words: T) -> Victim 
     command.stdout(Stdio::null()).stderr(Stdio::inherit()).stdin(Stdio::null());
     if let Some((step, pass)) = death {
         command.env(STEP, format!("{step} {pass}"));
+    }
+    if early {
+        command.env(EARLY, "1");
     }
     let inherit = move || {
         // SAFETY: a duplicate of a descriptor that is ours, in a child that is about to be another program.
@@ -60,9 +75,18 @@ pub(super) fn words<T: DeserializeOwned>() -> Option<T> {
     shm::attach(file, member).unwrap();
     let hex = std::env::var(WORDS).unwrap();
     let bytes: Vec<u8> = (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
+    let plan = || {
+        if let Some((step, pass)) = std::env::var(STEP).ok().as_deref().and_then(|plan| plan.split_once(' ')) {
+            step::plan::die_at(step.parse().unwrap(), pass.parse().unwrap());
+        }
+    };
+    let early = std::env::var_os(EARLY).is_some();
+    if early {
+        plan();
+    }
     let words = message::decode(&bytes).unwrap();
-    if let Some((step, pass)) = std::env::var(STEP).ok().as_deref().and_then(|plan| plan.split_once(' ')) {
-        step::plan::die_at(step.parse().unwrap(), pass.parse().unwrap());
+    if !early {
+        plan();
     }
     Some(words)
 }

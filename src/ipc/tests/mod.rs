@@ -1,10 +1,12 @@
 //! Processes that are killed at every numbered step, and at random instants, while they use what they share.
 
+mod arrival;
 #[expect(unsafe_code, reason = "children inherit a descriptor")]
 mod child;
 mod hostile;
 mod part;
 mod random;
+mod refused;
 mod roles;
 mod steps;
 

@@ -70,6 +70,8 @@ pub(super) enum Part {
     Event(Event, Marks),
     Sweeper(Queue<Queue<u8>>, Marks),
     Pipe(PipeEnd<u64, u64>, Marks),
+    Closer(Queue<u8>, Queue<u8>, Queue<u8>, Marks),
+    Taker(Queue<PipeEnd<u8, u8>>, Marks),
 }
 
 /// Rounds of a child that nobody kills.
@@ -159,6 +161,19 @@ impl Part {
                     if end.send(n + 1).is_err() {
                         break;
                     }
+                }
+            }
+            Self::Closer(empty, full, growing, marks) => {
+                started(&marks);
+                for _ in 0..ROUNDS {
+                    [&empty, &full, &growing].into_iter().for_each(Queue::close);
+                }
+            }
+            Self::Taker(queue, marks) => {
+                started(&marks);
+                let mut taken = Vec::new();
+                while let Ok(end) = queue.get() {
+                    taken.push(end);
                 }
             }
         }

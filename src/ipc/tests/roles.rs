@@ -15,6 +15,16 @@ pub(super) const HANG: Duration = Duration::from_secs(60);
 /// How long a parent looks for something that may not come because the child is dead.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a child may take to come to the step at which it dies. Its first pass must come, on however busy a machine;
+/// not every child comes to a later one.
+pub(super) fn patience(death: Death) -> Duration {
+    match death {
+        Some((_, 1)) => HANG / 6,
+        Some(_) => LOOK * 5,
+        None => LOOK,
+    }
+}
+
 /// What a child has done, as far as it knew: kept where its death doesn't matter.
 pub(super) type Marks = Shared<[AtomicU64; 4]>;
 
@@ -31,11 +41,7 @@ pub(super) struct Role {
 }
 
 pub(super) const ROLES: &[Role] = &[
-    Role {
-        name: "producer",
-        steps: &[1, 2, 3, 4, 5, 6, 7, 20, 21, 24, 26, 30, 31, 32, 35, 36, 37, 40, 41],
-        run: producer,
-    },
+    Role { name: "producer", steps: &[1, 2, 3, 4, 5, 6, 7, 20, 21, 24, 26, 30, 31, 32, 35, 37, 40, 41], run: producer },
     Role { name: "consumer", steps: &[10, 11, 12, 13, 14, 24, 33, 34, 35, 36, 37, 42, 80, 81], run: consumer },
     Role { name: "growing", steps: &[1, 2, 4, 6, 7, 38, 39], run: growing },
     Role { name: "room", steps: &[20, 21, 22, 23, 24, 25, 26], run: room },
@@ -46,6 +52,8 @@ pub(super) const ROLES: &[Role] = &[
     Role { name: "event", steps: &[70], run: event },
     Role { name: "sweeper", steps: &[90, 91], run: sweeper },
     Role { name: "pipe", steps: &[1, 2, 6, 7, 10, 11, 13, 14], run: pipe_end },
+    Role { name: "closer", steps: &[8], run: closer },
+    Role { name: "taker", steps: &[10, 11, 12, 13, 14], run: taker },
 ];
 
 fn wait_for_start(marks: &Marks, victim: &mut Victim) {
@@ -145,7 +153,7 @@ fn consumer(test: &str, death: Death, kill: Kill<'_>) -> bool {
     if death.is_some() {
         // It dies at the latest when it finds nothing to do.
         let start = Instant::now();
-        while !victim.has_ended() && start.elapsed() < LOOK * 5 {
+        while !victim.has_ended() && start.elapsed() < patience(death) {
             std::thread::sleep(Duration::from_micros(200));
         }
         if !victim.has_ended() {
@@ -195,7 +203,8 @@ fn lock(test: &str, death: Death, kill: Kill<'_>) -> bool {
     let mut rounds = 0;
     let mut told = false;
     let start = Instant::now();
-    while !victim.has_ended() && rounds < 2_000 && start.elapsed() < LOOK {
+    // Somebody must have slept, and woken, before it dies at the steps of that.
+    while !victim.has_ended() && (death.is_some() || rounds < 2_000) && start.elapsed() < patience(death) {
         match lock.lock_timeout(LOOK) {
             Ok(mut pair) => {
                 assert_eq!(pair[0], pair[1]);
@@ -366,5 +375,78 @@ fn pipe_end(test: &str, death: Death, kill: Kill<'_>) -> bool {
     let mut near = waiting.join().unwrap();
     assert_eq!(near.recv(), Err(PipeError::Disconnected));
     assert_eq!(near.send(1), Err(PipeError::Disconnected));
+    killed
+}
+
+/// Whoever waits at a queue that a dead process closed is told, whether or not it came to wake them.
+fn closer(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (empty, full, growing) = (Queue::bounded(2).unwrap(), Queue::bounded(1).unwrap(), Queue::unbounded().unwrap());
+    full.put(1).unwrap();
+    let marks = marks();
+    // None of them has a clock.
+    let waiting: [_; 3] = [
+        {
+            let queue: Queue<u8> = empty.clone();
+            std::thread::spawn(move || queue.get().map(drop))
+        },
+        {
+            let queue: Queue<u8> = full.clone();
+            std::thread::spawn(move || queue.put(2))
+        },
+        {
+            let queue: Queue<u8> = growing.clone();
+            std::thread::spawn(move || queue.get().map(drop))
+        },
+    ];
+    let part = Part::Closer(empty.clone(), full.clone(), growing.clone(), marks.clone());
+    let mut victim = child::start(test, death, part);
+    wait_for_start(&marks, &mut victim);
+    kill(&mut victim);
+    let killed = victim.bury();
+    for queue in [&empty, &full, &growing] {
+        if !queue.is_closed() {
+            queue.close();
+        }
+    }
+    let start = Instant::now();
+    for waiting in waiting {
+        while !waiting.is_finished() {
+            assert!(start.elapsed() < HANG, "nobody told the waiters that the queue is closed");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        assert_eq!(waiting.join().unwrap(), Err(QueueError::Closed));
+    }
+    assert_eq!((full.get(), full.get()), (Ok(1), Err(QueueError::Closed)), "what was put before is got");
+    killed
+}
+
+/// A pipe's end that is on its way to a process that is killed comes back, or its other end is told: never silence.
+fn taker(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    const ENDS: usize = 8;
+    let (queue, marks) = (Queue::bounded(ENDS).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Taker(queue.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    let mut ours = Vec::new();
+    for _ in 0..ENDS {
+        let (near, far) = pipe::<u8, u8>().unwrap();
+        queue.put_timeout(far, HANG).unwrap();
+        ours.push(near);
+    }
+    kill(&mut victim);
+    let killed = victim.bury();
+    let mut back = 0;
+    while let Ok(mut end) = queue.try_get() {
+        end.send(7).unwrap();
+        back += 1;
+    }
+    let mut heard = 0;
+    for (n, mut near) in ours.into_iter().enumerate() {
+        match near.recv_timeout(HANG) {
+            Ok(7) => heard += 1,
+            Err(PipeError::Disconnected) => assert_eq!(near.send(1), Err(PipeError::Disconnected)),
+            other => panic!("end {n}: {other:?}"),
+        }
+    }
+    assert_eq!(heard, back);
     killed
 }

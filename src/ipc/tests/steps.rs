@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::part::Part;
-use super::roles::ROLES;
+use super::roles::{ROLES, patience};
 use super::{child, in_use};
 
 const NAME: &str = "ipc::tests::steps::whoever_is_killed_at_any_step_harms_nobody";
@@ -26,7 +26,7 @@ fn whoever_is_killed_at_any_step_harms_nobody() {
                 let mut late = false;
                 let killed = (role.run)(NAME, Some((step, pass)), &mut |victim| {
                     if !matches!(role.name, "consumer" | "condition") && !victim.has_ended() {
-                        let patience = std::time::Duration::from_millis(if role.name == "room" { 300 } else { 25 });
+                        let patience = patience(Some((step, pass)));
                         let start = std::time::Instant::now();
                         while !victim.has_ended() && start.elapsed() < patience {
                             std::thread::sleep(std::time::Duration::from_micros(200));

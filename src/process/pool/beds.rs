@@ -89,8 +89,9 @@ impl Beds {
     /// or not at all if the bed says something else.
     pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) {
         bed.swap(1, Ordering::Relaxed);
-        self.asleep.set(hand);
+        // In this order: who picks it marks it as searching, and that mark is not to be wiped.
         self.searching.clear(hand);
+        self.asleep.set(hand);
         in_one_order();
         if !is_there_more() {
             // Acquire: pairs with the Release of whoever wakes.

@@ -27,6 +27,10 @@ const SHARED: usize = 1024;
 const OWN: usize = 256;
 /// Less than this much for a message is no pool.
 const LEAST_PAYLOAD: usize = 64 << 10;
+/// No address space has room for more: so that sums of it don't go over the edge of all numbers.
+const MOST_PAYLOAD: usize = 1 << 40;
+/// A limit that is longer is none: so that it can be added to any moment.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Sets up a [`ProcessPool`]: see [`ProcessPool::builder`].
 #[must_use = "a builder makes a pool with `build`"]
@@ -143,14 +147,14 @@ impl ProcessPoolBuilder {
     /// How long a task may run: then its worker is killed and replaced, and its error is
     /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). It is not run again. No limit if not said.
     pub fn task_timeout(mut self, limit: Duration) -> Self {
-        self.limits.hard = Some(limit);
+        self.limits.hard = Some(limit).filter(|limit| *limit < LONGEST);
         self
     }
 
     /// How long a task may run until it is asked to stop: [`stop_requested`](crate::process::stop_requested) is true for
     /// it from then on. No limit if not said.
     pub fn task_soft_timeout(mut self, limit: Duration) -> Self {
-        self.limits.soft = Some(limit);
+        self.limits.soft = Some(limit).filter(|limit| *limit < LONGEST);
         self
     }
 
@@ -252,7 +256,7 @@ impl ProcessPoolBuilder {
         if workers == 0 || self.threads == 0 {
             return Err(PoolError::NoWorkers);
         }
-        let most = MOST_HANDS / self.threads - usize::from(self.threads > 1);
+        let most = (MOST_HANDS / self.threads).saturating_sub(usize::from(self.threads > 1));
         if workers > most {
             return Err(PoolError::TooManyWorkers { workers, most });
         }
@@ -270,6 +274,7 @@ impl ProcessPoolBuilder {
                 return Err(PoolError::NoSuchCore { core });
             }
         }
+        super::expect_not_forked()?;
         if super::hand::is_worker() {
             return Err(PoolError::InsideWorker);
         }
@@ -297,7 +302,7 @@ impl ProcessPoolBuilder {
             threads: self.threads,
             lines: if shared { 1 } else { workers } + usize::from(suspects),
             per_line: if shared { SHARED } else { OWN },
-            most: self.payload.max(LEAST_PAYLOAD),
+            most: self.payload.clamp(LEAST_PAYLOAD, MOST_PAYLOAD),
         };
         let ground = make(plan)?;
         let plan = ground.plan;
@@ -311,7 +316,6 @@ impl ProcessPoolBuilder {
             when_full: self.when_full,
             retries: self.retries,
             limits: self.limits,
-            has_limits: self.limits != Limits::default(),
             since: Instant::now(),
             callbacks: Callbacks::default(),
         };

@@ -72,7 +72,10 @@ pub(super) struct Inner {
     pub(super) crew: Crew,
     /// Submitters that wait for room.
     waiting: usize,
-    next: u64,
+    /// When the parent's thread looks next. None: when somebody rings.
+    pub(super) looks_at: Option<Instant>,
+    /// The number of the next task.
+    pub(super) next: u64,
     turn: usize,
     seed: u64,
 }
@@ -123,6 +126,7 @@ impl Desk {
             unfinished: 0,
             crew,
             waiting: 0,
+            looks_at: Some(terms.since),
             next: 0,
             turn: 0,
             seed: super::ground::now() | 1,
@@ -185,10 +189,20 @@ impl Desk {
             inner.lines[line].backlog.put(task);
             self.ask_for_more(&inner);
         }
+        if inner.looks_at.is_none() {
+            self.have_looked(&mut inner);
+        }
         drop(inner);
         self.tell(ended);
         self.ground.call(self.hands(line));
         Ok(Some(number))
+    }
+
+    /// The parent's thread looks now: at times while there are tasks, and in time for their limits.
+    fn have_looked(&self, inner: &mut Inner) {
+        // It looks already, for all that anybody else wants of it.
+        inner.looks_at = Some(self.terms.since);
+        self.ground.ring();
     }
 
     fn wait_for_room<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
@@ -279,12 +293,12 @@ impl Desk {
         if !task.moves && task.retries == 0 && self.ground.plan.threads == 1 {
             task.arguments = Arrived::new(Vec::new());
         }
-        let now = if self.terms.has_limits || task.limits.hard.is_some() || task.limits.soft.is_some() {
-            Instant::now()
-        } else {
-            self.terms.since
-        };
+        let first = task.limits.first();
+        let now = if first.is_some() { Instant::now() } else { self.terms.since };
         inner.placed[index as usize] = Some(Placed { task, spill, at: now, taken: None, asked_to_stop: false });
+        if first.is_some_and(|first| inner.looks_at.is_none_or(|at| now + first < at)) {
+            self.have_looked(inner);
+        }
         Ok(())
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Foreman {
     desk: Arc<Desk>,
     origin: Origin,
     ticked: Instant,
+    /// The number of the next task at the last tick.
+    next: u64,
     /// Each line's head at the last tick.
     heads: Vec<u64>,
 }
@@ -44,7 +46,7 @@ pub(super) struct Foreman {
 impl Foreman {
     pub(super) fn new(desk: Arc<Desk>, origin: Origin) -> Self {
         let heads = vec![0; desk.ground.plan.lines];
-        Self { desk, origin, ticked: Instant::now(), heads }
+        Self { desk, origin, ticked: Instant::now(), next: 0, heads }
     }
 
     pub(super) fn run(mut self) {
@@ -72,22 +74,24 @@ impl Foreman {
             desk.harvest(&mut inner, line, &mut ended);
             desk.refill(&mut inner, line, &mut ended);
         }
-        self.look_after_workers(&mut inner, &mut ended);
+        let buried = self.look_after_workers(&mut inner, &mut ended);
         let mut next = self.keep_limits(&mut inner, &mut ended);
-        if inner.placed.iter().any(Option::is_some) {
-            let now = Instant::now();
-            if now >= self.ticked + TICK {
-                self.ticked = now;
-                self.tick(&mut inner, &mut ended);
-            }
+        // As long as tasks come: whoever brings one to a thread that sleeps without end has to wake it, which costs time.
+        let busy = inner.unfinished > 0 || inner.next != self.next;
+        let now = Instant::now();
+        if buried || busy && now >= self.ticked + TICK {
+            self.ticked = now;
+            self.next = inner.next;
+            self.tick(&mut inner, &mut ended);
+        }
+        if busy {
             next = sooner(next, Some(self.ticked + TICK));
-        } else {
-            self.ticked = Instant::now();
         }
         self.go_on_to_the_end(&mut inner, &mut ended);
         let (start, later) = self.places_to_fill(&mut inner);
         next = sooner(next, later);
         let over = inner.stage != Stage::Open && inner.unfinished == 0 && start.is_empty() && inner.crew.is_empty();
+        inner.looks_at = if start.is_empty() { next } else { Some(now) };
         desk.changed.notify_all();
         drop(inner);
         desk.tell(ended);
@@ -98,8 +102,9 @@ impl Foreman {
         (left, over)
     }
 
-    /// Sees who is ready, and who has ended.
-    fn look_after_workers(&self, inner: &mut Inner, ended: &mut Ended) {
+    /// Sees who is ready, and who has ended: whether anybody has.
+    fn look_after_workers(&self, inner: &mut Inner, ended: &mut Ended) -> bool {
+        let mut buried = false;
         for index in 0..inner.crew.workers.len() {
             let Some(record) = inner.crew.workers[index].record.clone() else { continue };
             let post = self.desk.ground.post(index);
@@ -116,8 +121,10 @@ impl Foreman {
                 drop(state);
                 let said = record.last_words();
                 self.bury(inner, index, end, outcome, &said, ended);
+                buried = true;
             }
         }
+        buried
     }
 
     /// A worker has ended: what it ran is run again or is an error, what it held is free.
@@ -235,7 +242,7 @@ impl Foreman {
         for index in 0..as_u32(inner.placed.len()) {
             let Some(placed) = &mut inner.placed[index as usize] else { continue };
             let limits = placed.task.limits;
-            let Some(first) = [limits.soft, limits.hard].into_iter().flatten().min() else { continue };
+            let Some(first) = limits.first() else { continue };
             let Some(slot) = desk.ground.slot(index) else { continue };
             let word = Word::load(&slot.word);
             let now = Instant::now();

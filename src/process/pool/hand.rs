@@ -242,7 +242,7 @@ impl Shop {
         slot.len.store(len as u64, Ordering::Relaxed);
         slot.at.store(at as u64, Ordering::Relaxed);
         me.slot.store(0, Ordering::Relaxed);
-        let count = |word: &AtomicU64| word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let count = |word: &AtomicU64| word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         count(&me.ran);
         if kind == Kind::Panicked {
             count(&me.panicked);

@@ -425,7 +425,7 @@ impl ProcessPool {
     /// How often a worker's thread was woken, since the pool was made.
     #[must_use]
     pub fn wake_ups(&self) -> u64 {
-        self.worker_stats().iter().map(|worker| worker.woken).sum()
+        self.worker_stats().iter().fold(0, |sum, worker| sum.wrapping_add(worker.woken))
     }
 
     /// Threads of workers that sleep since there is nothing to do.

@@ -184,6 +184,57 @@ fn no_task_waits_while_one_of_two_hands_sleeps() {
 }
 
 #[test]
+fn a_task_that_waits_for_the_next_is_no_end() {
+    explore(3, 1000, || {
+        let pond = Pond::new();
+        let hands: Vec<_> = (0..HANDS)
+            .map(|hand| {
+                let pond = Arc::clone(&pond);
+                thread::spawn(move || {
+                    loop {
+                        let Some((slot, generation)) = pond.take(hand) else {
+                            let is_there_more = || line::len(&pond.ends) > 0;
+                            let bed = &pond.sleep[hand as usize];
+                            pond.beds.rest(hand, bed, is_there_more, || bed.wait(1));
+                            continue;
+                        };
+                        if pond.beds.found(hand) && line::len(&pond.ends) > 0 {
+                            pond.call();
+                        }
+                        // The first task runs until the second is done, by the other hand.
+                        while slot == 0 && pond.done.fetch_add(0, Ordering::AcqRel) == 0 {
+                            pond.done.wait(0);
+                        }
+                        assert!(slot::done(&pond.words[slot as usize], generation, hand).is_some());
+                        pond.done.fetch_add(1, Ordering::AcqRel);
+                        pond.done.wake_all();
+                        break;
+                    }
+                })
+            })
+            .collect();
+        pond.submit(0, 0, 0, 0);
+        pond.submit(1, 0, 1, 0);
+        hands.into_iter().for_each(|hand| hand.join().unwrap());
+    });
+}
+
+#[test]
+fn what_is_taken_was_written_before() {
+    explore(3, 2, || {
+        let pond = Pond::new();
+        let hand = {
+            let pond = Arc::clone(&pond);
+            // A ticket may be read before the tail that says so: when the line has gone round.
+            thread::spawn(move || slot::take(&pond.words[0], 0, 1).then(|| pond.get(0)))
+        };
+        pond.set(0, 7);
+        slot::queue(&pond.words[0], 0, 0);
+        assert!(hand.join().unwrap().is_none_or(|arguments| arguments == 7));
+    });
+}
+
+#[test]
 fn who_waits_for_a_task_is_woken_or_sees_that_it_is_done() {
     explore(3, 20, || {
         let pond = Pond::new();

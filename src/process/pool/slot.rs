@@ -1,8 +1,8 @@
 //! The life of a task in the segment, as one word.
 //!
 //! ```text
-//!  63        32 31        16 15     8 7     0
-//! | generation | hand       | flags  | phase |      hand: who runs it
+//!  63   48 47        16 15     8 7     0
+//! | hand | generation | flags  | phase |      hand: who runs it
 //!
 //!  FREE ──parent──▶ QUEUED ──hand──▶ TAKEN(hand) ──hand──▶ DONE(hand) ──parent──▶ FREE, next generation
 //!                      └──parent──▶ FREE, next     └──parent──▶ FREE, next: it is cancelled, late, or its hand is dead
@@ -10,6 +10,7 @@
 //! S1. A step is one compare-and-swap of the whole word, so of two that want it one gets it: a hand takes or the parent
 //!     cancels; a hand has done it or the parent revokes it.
 //! S2. Only the parent frees, and each time the generation is another: what was read before is good for no step after.
+//!     Half of the generation is in the half of the word that a sleeper compares, so nobody sleeps on another task's word.
 //! S3. Whoever set WAITED before DONE is woken by the hand; NOTIFY set before DONE has the bell rung.
 
 use core::fmt;
@@ -40,7 +41,7 @@ pub(super) struct Word(pub(super) u64);
 
 impl Word {
     pub(super) fn new(phase: Phase, generation: u32, hand: u16) -> Self {
-        Self(u64::from(generation) << 32 | u64::from(hand) << 16 | phase as u64)
+        Self(u64::from(hand) << 48 | u64::from(generation) << 16 | phase as u64)
     }
 
     pub(super) fn load(word: &AtomicU64) -> Self {
@@ -58,13 +59,13 @@ impl Word {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits")]
     pub(super) fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0 >> 16) as u32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "16 bits")]
     pub(super) fn hand(self) -> u16 {
-        (self.0 >> 16) as u16
+        (self.0 >> 48) as u16
     }
 
     pub(super) fn has(self, flag: u64) -> bool {

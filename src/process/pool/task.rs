@@ -46,6 +46,13 @@ pub(super) struct Limits {
     pub(super) hard: Option<Duration>,
 }
 
+impl Limits {
+    /// How long a task may run until something is to be done about it.
+    pub(super) fn first(self) -> Option<Duration> {
+        self.soft.into_iter().chain(self.hard).min()
+    }
+}
+
 /// A task that has not ended.
 #[derive(Debug)]
 pub(super) struct Task {

@@ -23,7 +23,6 @@ pub(super) struct Terms {
     pub(super) when_full: WhenFull,
     pub(super) retries: u32,
     pub(super) limits: Limits,
-    pub(super) has_limits: bool,
     pub(super) since: Instant,
     pub(super) callbacks: Callbacks,
 }

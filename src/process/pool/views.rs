@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::desk::{Desk, Stage};
 use super::ground;
 use super::stats::WorkerStats;
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::task::PoolError;
 
 impl Desk {
@@ -28,10 +28,12 @@ impl Desk {
             };
             for hand in self.ground.plan.hands_of(index) {
                 let hand = self.ground.hand(hand);
-                stats.run += hand.ran.load(Ordering::Relaxed);
-                stats.panicked += hand.panicked.load(Ordering::Relaxed);
-                stats.slept += hand.slept.load(Ordering::Relaxed);
-                stats.woken += hand.woken.load(Ordering::Relaxed);
+                // A worker may have written anything there.
+                let add = |sum: &mut u64, word: &AtomicU64| *sum = sum.wrapping_add(word.load(Ordering::Relaxed));
+                add(&mut stats.run, &hand.ran);
+                add(&mut stats.panicked, &hand.panicked);
+                add(&mut stats.slept, &hand.slept);
+                add(&mut stats.woken, &hand.woken);
             }
             stats
         };
@@ -50,6 +52,9 @@ impl Desk {
         loop {
             if let Stage::Broken(error) = &inner.stage {
                 return Err(error.clone());
+            }
+            if inner.ended {
+                return Err(PoolError::Closed);
             }
             let not_ready = inner.crew.workers[..self.terms.workers].iter().filter(|worker| !worker.ready).count();
             if not_ready == 0 {

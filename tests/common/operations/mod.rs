@@ -1,17 +1,23 @@
 //! Programs of operations against a shadow model: one library, which the fuzz targets and the property tests replay.
 //!
 //! A program is a sequence of records of [`RECORD`] bytes, each read as one operation: any bytes are a program, and a
-//! record that is left out or zeroed changes no other. [`heap`] and [`pool`] say what the operations are and run them;
-//! [`shadow`] knows what must be true of every live block; [`crew`] passes a program from thread to thread.
+//! record that is left out or zeroed changes no other. [`heap`], [`pool`], [`handoff`], `tasks` and `config` say what the
+//! operations are and run them; [`shadow`] knows what must be true of every live block; [`crew`] passes a program from
+//! thread to thread.
 //!
 //! How this would fail: every promise is an `assert!`, in whichever thread it breaks. Runs share one process-wide heap,
 //! so [`exclusive`] keeps them apart.
 
+#[cfg(all(feature = "thread", feature = "process"))]
+pub(crate) mod config;
 pub(crate) mod crew;
 pub(crate) mod draw;
+pub(crate) mod handoff;
 pub(crate) mod heap;
 pub(crate) mod pool;
 pub(crate) mod shadow;
+#[cfg(feature = "thread")]
+pub(crate) mod tasks;
 mod values;
 
 use core::fmt::{self, Debug};

@@ -79,6 +79,12 @@ unsafe fn read(at: NonNull<u8>, offset: usize, count: usize) -> [u8; 8] {
 }
 
 impl<Tag> Lived<Tag> {
+    /// Looks for the pattern in a block that is on its way from one model to another.
+    pub(crate) fn verify(&self) {
+        // SAFETY: it is live: no model has freed it.
+        unsafe { self.check(self.at, self.layout.size()) }
+    }
+
     /// Looks for the pattern in the first `upto` bytes of what lies at `at` now.
     ///
     /// # Safety
@@ -168,6 +174,11 @@ pub(crate) struct Shadow<Tag> {
 impl<Tag> Shadow<Tag> {
     pub(crate) fn new() -> Self {
         Self { blocks: Vec::new(), ranges: Ranges::default(), bytes: 0, stamps: 0 }
+    }
+
+    /// One that fills blocks as no other does that starts at another number.
+    pub(crate) fn stamped_from(stamps: u64) -> Self {
+        Self { stamps, ..Self::new() }
     }
 
     pub(crate) fn blocks(&self) -> &[Lived<Tag>] {

@@ -1,0 +1,111 @@
+//! A worker's place in its pool, as its own thread finds it: the tasks that it keeps, its figures, its number.
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crossbeam_deque::Worker as Deque;
+
+use super::entry::Entry;
+use super::stats::Tally;
+use crate::task::Ran;
+
+/// What a worker has of its own. It outlives the time for which it is the thread's (`Seat::taken`).
+#[derive(Debug)]
+pub(super) struct Seat {
+    pool: u32,
+    index: usize,
+    deque: Deque<Entry>,
+    /// In the pool, which the worker keeps alive.
+    tally: NonNull<Tally>,
+}
+
+// SAFETY: the deque may be sent, and the tally is shared by design: its counters are atomic.
+unsafe impl Send for Seat {}
+
+std::thread_local! {
+    /// The seat of the worker that this thread is.
+    static CURRENT: Cell<*const Seat> = const { Cell::new(ptr::null()) };
+    /// Where drawing goes on.
+    static DRAWN: Cell<u64> = const { Cell::new(0) };
+}
+
+#[inline]
+fn current<'a>() -> Option<&'a Seat> {
+    let seat = CURRENT.get();
+    // SAFETY: set by `taken` for as long as the seat lives, on its own thread; the reference is used up before the function
+    // that asked for it returns to the worker's loop.
+    unsafe { seat.as_ref() }
+}
+
+/// The seat of this thread, if it is a worker of the pool with this number.
+#[inline]
+pub(super) fn of<'a>(pool: u32) -> Option<&'a Seat> {
+    current().filter(|seat| seat.pool == pool)
+}
+
+/// Whether this thread is a worker of the pool with this number.
+pub(super) fn is_of(pool: u32) -> bool {
+    of(pool).is_some()
+}
+
+/// Counts what this thread, a worker, ran while it waited.
+pub(super) fn note(ran: Ran) {
+    if let Some(seat) = current() {
+        seat.tally().count(ran);
+    }
+}
+
+/// The number of this thread's worker, if it is one.
+pub(super) fn index() -> Option<usize> {
+    current().map(Seat::index)
+}
+
+/// A number drawn by this thread (xorshift, from the address of its own state).
+pub(super) fn draw() -> usize {
+    DRAWN.with(|drawn| {
+        let mut state = drawn.get();
+        if state == 0 {
+            state = (&raw const *drawn).addr() as u64 | 1;
+        }
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        drawn.set(state);
+        (state >> 16) as usize
+    })
+}
+
+impl Seat {
+    /// # Safety
+    /// The tally outlives the seat.
+    pub(super) unsafe fn new(pool: u32, index: usize, deque: Deque<Entry>, tally: NonNull<Tally>) -> Self {
+        Self { pool, index, deque, tally }
+    }
+
+    /// This thread is the worker while `work` runs, which does not unwind.
+    pub(super) fn taken(&self, work: impl FnOnce()) {
+        CURRENT.set(self);
+        work();
+        CURRENT.set(ptr::null());
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn deque(&self) -> &Deque<Entry> {
+        &self.deque
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        // SAFETY: it outlives the seat, as `new` demands.
+        unsafe { self.tally.as_ref() }
+    }
+
+    /// Keeps an entry that this worker itself submitted.
+    #[inline]
+    pub(super) fn keep(&self, entry: Entry) {
+        self.deque.push(entry);
+        self.tally().accept();
+    }
+}
