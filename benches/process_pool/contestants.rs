@@ -65,7 +65,7 @@ pub fn run(contestant: &str, workload: &str) {
         ("bare", "apply-two") => ping_pong(1),
         ("bare", "apply-one") => ping_pong(0),
         ("procspawn", _) => with_procspawn(workload),
-        ("millpond" | "millpond-bytes", _) => with_millpond(contestant, workload),
+        ("millpond", _) => with_millpond(workload),
         _ => panic!("no such contestant: {contestant}"),
     }
 }
@@ -108,7 +108,7 @@ fn pool(core: Option<usize>) -> ProcessPool {
     pool
 }
 
-fn with_millpond(contestant: &str, workload: &str) {
+fn with_millpond(workload: &str) {
     match workload {
         "start" => {
             let start = Instant::now();
@@ -139,12 +139,12 @@ fn with_millpond(contestant: &str, workload: &str) {
             say(start.elapsed(), all.len());
             assert_eq!(all.last(), Some(&MANY));
         }
-        "value-1m" if contestant == "millpond-bytes" => {
+        "value-1m" => {
             let pool = pool(None);
             let bytes = serde_bytes::ByteBuf::from(vec![1; MEGABYTE]);
             timed(|_| assert_eq!(pool.apply(echo, (bytes.clone(),)).expect("it").len(), MEGABYTE));
         }
-        "value-1m" => {
+        "value-1m-vec" => {
             let pool = pool(None);
             let bytes = vec![1_u8; MEGABYTE];
             timed(|_| assert_eq!(pool.apply(echo_plain, (bytes.clone(),)).expect("it").len(), MEGABYTE));

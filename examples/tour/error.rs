@@ -30,6 +30,8 @@ pub(crate) enum TourError {
     Failed { contestant: Contestant, status: ExitStatus },
     /// A child process said what nobody understands.
     Garbled { contestant: Contestant, why: String },
+    /// A piece of the work came to nothing in its process.
+    Piece { why: String },
     /// The answers of two runs differ.
     Differ { one: String, other: String },
     /// The result could not be written, or the list of texts not be read.
@@ -70,6 +72,7 @@ impl fmt::Display for TourError {
             Self::Differ { one, other } => {
                 write!(f, "two runs gave different answers:\n{one}and\n{other}")
             }
+            Self::Piece { why } => write!(f, "a piece of the index could not be made: {why}"),
             Self::Io(error) => error.fmt(f),
             Self::NoSuchContestant { name } => {
                 write!(f, "there is no allocator called {name:?}: millpond and system are known")

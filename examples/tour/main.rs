@@ -8,6 +8,8 @@
 //! - the nodes of a tree from a [`millpond::Pool`], linked by `PoolBox`, made on one thread and dropped on another;
 //! - reading buffers from a [`millpond::BlockPool`];
 //! - a [`millpond::thread::ThreadPool`] that the index is built on;
+//! - with `--processes`, a [`millpond::process::ProcessPool`] of processes with two threads each that builds it, what they
+//!   found coming back in shared slices, and with `--kill` a process killed half-way: the answer is the same;
 //! - what it is worth: the same program runs in turn with Millpond and on the system's allocator alone (without the
 //!   pools too), in processes of its own, and the two are set side by side.
 //!
@@ -19,6 +21,7 @@ mod error;
 mod home;
 mod index;
 mod options;
+mod processes;
 mod reading;
 mod report;
 mod rounds;
@@ -42,9 +45,11 @@ use crate::switch::Switch;
 static GLOBAL: Switch = Switch;
 
 fn main() -> ExitCode {
+    millpond::process::init();
     let options = Options::parse();
     let done = match switch::asked() {
         Some(contestant) => contestant.and_then(|contestant| worker::run(contestant, &options)),
+        None if options.processes => processes::run(&options),
         None => tour::run(&options),
     };
     match done {

@@ -30,6 +30,14 @@ pub(crate) struct Options {
     /// One round over at most 4 MiB
     #[arg(long)]
     quick: bool,
+
+    /// Build the index by a pool of processes with two threads each, and compare with a thread pool
+    #[arg(long)]
+    pub(crate) processes: bool,
+
+    /// Kill one of these processes half-way
+    #[arg(long, requires = "processes")]
+    pub(crate) kill: bool,
 }
 
 impl Options {
