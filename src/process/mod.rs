@@ -47,7 +47,6 @@ mod graveyard;
 mod handle;
 mod keeper;
 mod membership;
-#[expect(unsafe_code, reason = "memory that processes share; tasks whose handles share them")]
 mod pool;
 mod record;
 #[expect(unsafe_code, reason = "a function's value from its type; a table that the linker makes")]

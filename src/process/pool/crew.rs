@@ -66,6 +66,13 @@ impl Crew {
         }
     }
 
+    /// Workers that somebody has stopped go on: the order to leave is not heard otherwise.
+    pub(super) fn resume_all(&self) {
+        for record in self.workers.iter().filter_map(|worker| worker.record.as_ref()) {
+            let _ = record.signal(Signal::CONT);
+        }
+    }
+
     pub(super) fn kill_all(&mut self) {
         (0..self.workers.len()).for_each(|worker| self.kill(worker));
     }

@@ -338,17 +338,18 @@ impl Foreman {
         match inner.stage {
             Stage::Open => {}
             Stage::Closed if inner.unfinished > 0 => self.desk.watch_all(inner),
-            Stage::Closed => self.send_off(),
+            Stage::Closed => self.send_off(inner),
             Stage::Terminated | Stage::Broken(_) => inner.crew.kill_all(),
         }
     }
 
     /// Has all workers leave: there is nothing to do for them any more.
-    fn send_off(&self) {
+    fn send_off(&self, inner: &Inner) {
         let ground = &self.desk.ground;
         // SeqCst: before a hand is woken, and looked at after lying down.
         if ground.head().orders.swap(LEAVE, Ordering::SeqCst) != LEAVE {
             (0..ground.plan.hands()).for_each(|hand| ground.wake(u16::try_from(hand).unwrap_or(0)));
+            inner.crew.resume_all();
         }
     }
 

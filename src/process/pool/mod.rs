@@ -8,6 +8,7 @@ mod builder;
 mod crew;
 mod desk;
 mod foreman;
+#[expect(unsafe_code, reason = "turns offsets into addresses")]
 mod ground;
 mod hand;
 mod inbox;
@@ -16,13 +17,16 @@ mod look;
 mod map;
 mod patience;
 mod slot;
+mod slots;
 mod spec;
 mod stats;
 mod submit;
+#[expect(unsafe_code, reason = "shares a task's job with its handle")]
 mod task;
 mod terms;
 mod trace;
 mod views;
+mod waits;
 
 use core::fmt;
 use std::sync::PoisonError;

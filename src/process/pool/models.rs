@@ -191,14 +191,21 @@ fn a_task_that_waits_for_the_next_is_no_end() {
             .map(|hand| {
                 let pond = Arc::clone(&pond);
                 thread::spawn(move || {
+                    let mut looked = false;
                     loop {
                         let Some((slot, generation)) = pond.take(hand) else {
                             let is_there_more = || line::len(&pond.ends) > 0;
+                            pond.beds.search(hand);
+                            if is_there_more() {
+                                looked = true;
+                                continue;
+                            }
                             let bed = &pond.sleep[hand as usize];
                             pond.beds.rest(hand, bed, is_there_more, || bed.wait(1));
                             continue;
                         };
-                        if pond.beds.found(hand) && line::len(&pond.ends) > 0 {
+                        let searched = pond.beds.found(hand) | core::mem::take(&mut looked);
+                        if searched && line::len(&pond.ends) > 0 {
                             pond.call();
                         }
                         // The first task runs until the second is done, by the other hand.

@@ -1,0 +1,152 @@
+//! Who waits for a task, and who wants it no more.
+
+use std::time::{Duration, Instant};
+
+use super::desk::{Desk, Ended, Inner, Placed};
+use super::ground::Ground;
+
+use super::slot::{self, NOTIFY, Phase, WAITED, Word};
+
+use super::task::{Claimant, Job, Task};
+
+use crate::task::{PoolError, TaskError};
+
+/// Nanoseconds for which a caller looks at its task before it sleeps: waking a worker on another core takes half of that.
+const LOOKING: u32 = 30_000;
+/// Not where there is less time than this.
+const ENOUGH: Duration = Duration::from_millis(1);
+
+impl Desk {
+    /// Sleeps until a task is done, or by mistake. False: the deadline has passed.
+    pub(super) fn wait_for(&self, job: &Job, deadline: Option<Instant>) -> bool {
+        let mut ended = Ended::new();
+        if super::expect_not_forked().is_err() {
+            return self.forget(job);
+        }
+        let mut inner = self.lock();
+        let (line, index) = job.is_in();
+        // Its own slot first: that is what it waits for, and the bit may be late.
+        self.collect_of(&mut inner, job, index, &mut ended);
+        self.harvest(&mut inner, line, &mut ended);
+        if !inner.lines[line].backlog.is_empty() {
+            self.refill(&mut inner, line, &mut ended);
+        }
+        if !ended.is_empty() {
+            drop(inner);
+            self.tell(ended);
+            return true;
+        }
+        let index = job.is_in().1;
+        if job.is_done() {
+            return true;
+        }
+        let Some(slot) = self.ground.slot(index) else {
+            // In the backlog, or about to be told by another thread.
+            if let Some(task) = inner.lines[line].backlog.get_mut(job.number()) {
+                task.watched = true;
+            }
+            drop(inner);
+            return job.sleep(deadline);
+        };
+        let generation = inner.generations[index as usize];
+        let alone = inner.unfinished == 1;
+        drop(inner);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let is_over = || {
+            let word = Word::load(&slot.word);
+            word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken)
+        };
+        // Others' tasks want the cores.
+        if alone && left.is_none_or(|left| left > ENOUGH) && self.patience.look(is_over) {
+            return true;
+        }
+        let word = slot::flag(&slot.word, WAITED);
+        if word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken) {
+            return true;
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            return false;
+        }
+        Ground::sleep_on(&slot.word, word, left);
+        true
+    }
+
+    /// In a forked copy: the task is not ours to wait for. The segment is left as it is.
+    pub(super) fn forget(&self, job: &Job) -> bool {
+        let mut inner = self.lock();
+        let (line, index) = job.is_in();
+        let is_his = |placed: &mut Placed| placed.task.number == job.number();
+        let placed = inner.placed.get_mut(index as usize).and_then(|placed| placed.take_if(is_his));
+        let task = placed.map(|placed| placed.task).or_else(|| inner.lines[line].backlog.take(job.number()));
+        drop(inner);
+        if let Some(Task { claimant: Claimant::Handle(job), arguments, .. }) = task {
+            // The handles in its arguments are the other's.
+            core::mem::forget(arguments);
+            job.end(Err(PoolError::Forked.into()));
+        }
+        true
+    }
+
+    pub(super) fn collect_of(&self, inner: &mut Inner, job: &Job, index: u32, ended: &mut Ended) {
+        let is_his = |placed: &Placed| placed.task.number == job.number();
+        if inner.placed.get(index as usize).is_some_and(|placed| placed.as_ref().is_some_and(is_his)) {
+            self.collect(inner, index, ended);
+        }
+    }
+
+    /// The parent's own thread hears of this task's end from now on.
+    pub(super) fn watch(&self, job: &Job) {
+        if super::expect_not_forked().is_err() {
+            self.forget(job);
+            return;
+        }
+        let mut ended = Ended::new();
+        let mut inner = self.lock();
+        let (line, index) = job.is_in();
+        match self.ground.slot(index) {
+            Some(slot) => {
+                if slot::flag(&slot.word, NOTIFY).phase() == Phase::Done {
+                    self.collect_of(&mut inner, job, index, &mut ended);
+                }
+            }
+            None => {
+                if let Some(task) = inner.lines[line].backlog.get_mut(job.number()) {
+                    task.watched = true;
+                }
+            }
+        }
+        drop(inner);
+        self.tell(ended);
+    }
+
+    /// Has a task never end in a value, if it has not ended. A worker that runs it is killed, if `running` says so.
+    pub(super) fn cancel(&self, job: &Job, running: bool) -> bool {
+        if super::expect_not_forked().is_err() {
+            return false;
+        }
+        let mut ended = Ended::new();
+        let mut inner = self.lock();
+        let (line, index) = job.is_in();
+        let mut done = false;
+        if let Some(task) = inner.lines[line].backlog.take(job.number()) {
+            self.end(&mut inner, task, Err(TaskError::Cancelled), &mut ended);
+            done = true;
+        } else if let Some(slot) = self.ground.slot(index) {
+            let seen = Word::load(&slot.word);
+            let may = seen.phase() == Phase::Queued || running && seen.phase() == Phase::Taken;
+            if may
+                && seen.generation() == inner.generations[index as usize]
+                && let Some((placed, word)) = self.revoke(&mut inner, index, running)
+            {
+                if word.phase() == Phase::Taken {
+                    inner.crew.kill(self.ground.plan.worker_of(word.hand()));
+                }
+                self.end(&mut inner, placed.task, Err(TaskError::Cancelled), &mut ended);
+                done = true;
+            }
+        }
+        drop(inner);
+        self.tell(ended);
+        done
+    }
+}
