@@ -86,14 +86,17 @@ pub(super) struct Beds {
 
 impl Beds {
     /// A hand lies down, and sleeps while its bed says 1, unless there is something to do after all (Z1). `doze` sleeps once,
-    /// or not at all if the bed says something else.
-    pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) {
+    /// or not at all if the bed says something else. True: there was something to do, and the hand counts as one that was woken
+    /// for it, since those who came while it searched have woken nobody.
+    #[must_use]
+    pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) -> bool {
         bed.swap(1, Ordering::Relaxed);
         // In this order: who picks it marks it as searching, and that mark is not to be wiped.
         self.searching.clear(hand);
         self.asleep.set(hand);
         in_one_order();
-        if !is_there_more() {
+        let stays_up = is_there_more();
+        if !stays_up {
             // Acquire: pairs with the Release of whoever wakes.
             while bed.load(Ordering::Acquire) == 1 {
                 doze();
@@ -101,6 +104,7 @@ impl Beds {
         }
         // Cleared already by whoever woke it: then it searches.
         self.asleep.clear(hand);
+        stays_up
     }
 
     /// A hand that is awake looks for tasks, until it finds one or rests. It may be said to have stopped by one that wanted to

@@ -16,19 +16,15 @@ use super::ground::Ground;
 use super::inbox::Inbox;
 use super::line;
 use super::patience::Patience;
-
 use super::stats::{Count, Counts};
 use super::task::{Claimant, Ending, Task};
 use super::terms::Terms;
 use crate::primitive::Ordering;
 use crate::primitive::plain::{Condvar, Mutex, MutexGuard};
-
 use crate::task::{Dispatch, PoolError, TaskError, WhenFull};
 
 /// Nanoseconds for which a caller looks at its task before it sleeps: waking a worker on another core takes half of that.
 const LOOKING: u32 = 30_000;
-/// Not where there is less time than this.
-const ENOUGH: Duration = Duration::from_millis(1);
 
 /// What the pool shares in its parent.
 #[derive(Debug)]

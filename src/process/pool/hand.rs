@@ -190,7 +190,7 @@ impl Shop {
                 looked = true;
                 continue;
             }
-            self.sleep(hand, || line::len(ends) > 0);
+            looked = self.sleep(hand, || line::len(ends) > 0);
         }
         // Somebody may have woken it for a task that it leaves to others.
         head.beds.bury(hand);
@@ -217,15 +217,15 @@ impl Shop {
                 && line::len(self.ground.ends(self.spec.line)) == 0)
     }
 
-    /// Sleeps until woken, unless there is something to do after all.
-    fn sleep(&self, hand: u16, is_there_more: impl Fn() -> bool) {
+    /// Sleeps until woken, unless there is something to do after all: then true.
+    fn sleep(&self, hand: u16, is_there_more: impl Fn() -> bool) -> bool {
         let bed = self.ground.hand(hand);
         let beds = &self.ground.head().beds;
         let is_there_more = || is_there_more() || self.is_leaving();
         beds.rest(hand, &bed.bed, is_there_more, || {
             bed.slept.fetch_add(1, Ordering::Relaxed);
             ground::sleep(&bed.bed, 1, None);
-        });
+        })
     }
 
     /// Runs the task in a slot, which this hand has taken.

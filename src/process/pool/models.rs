@@ -98,9 +98,10 @@ impl Pond {
     }
 
     /// A hand does what it finds; whether it found something.
-    fn work(&self, hand: u16) -> bool {
+    fn work(&self, hand: u16, looked: &mut bool) -> bool {
         let Some((slot, generation)) = self.take(hand) else { return false };
-        if self.beds.found(hand) && line::len(&self.ends) > 0 {
+        let searched = self.beds.found(hand) | core::mem::take(looked);
+        if searched && line::len(&self.ends) > 0 {
             self.call();
         }
         assert_eq!(self.get(slot as usize), 7, "the arguments are there");
@@ -114,11 +115,12 @@ impl Pond {
 
     /// A hand's life, until the pool is at its end.
     fn live(&self, hand: u16) {
+        let mut looked = false;
         while self.leave.load(Ordering::SeqCst) == 0 || line::len(&self.ends) > 0 {
-            if !self.work(hand) {
+            if !self.work(hand, &mut looked) {
                 let is_there_more = || line::len(&self.ends) > 0 || self.leave.load(Ordering::SeqCst) == 1;
                 let bed = &self.sleep[hand as usize];
-                self.beds.rest(hand, bed, is_there_more, || bed.wait(1));
+                looked = self.beds.rest(hand, bed, is_there_more, || bed.wait(1));
             }
         }
     }
@@ -132,7 +134,7 @@ fn a_task_is_run_once_or_cancelled_once() {
         let hands: Vec<_> = (0..HANDS)
             .map(|hand| {
                 let pond = Arc::clone(&pond);
-                thread::spawn(move || pond.work(hand))
+                thread::spawn(move || pond.work(hand, &mut false))
             })
             .collect();
         let queued = Word::new(Phase::Queued, 0, 0);
@@ -201,7 +203,7 @@ fn a_task_that_waits_for_the_next_is_no_end() {
                                 continue;
                             }
                             let bed = &pond.sleep[hand as usize];
-                            pond.beds.rest(hand, bed, is_there_more, || bed.wait(1));
+                            looked = pond.beds.rest(hand, bed, is_there_more, || bed.wait(1));
                             continue;
                         };
                         let searched = pond.beds.found(hand) | core::mem::take(&mut looked);
@@ -279,7 +281,7 @@ fn a_task_whose_hand_died_is_run_by_another() {
         };
         let other = {
             let pond = Arc::clone(&pond);
-            thread::spawn(move || pond.work(1))
+            thread::spawn(move || pond.work(1, &mut false))
         };
         let (died, done) = (dead.join().unwrap(), other.join().unwrap());
         assert!(died != done, "one of them had it");
@@ -291,7 +293,7 @@ fn a_task_whose_hand_died_is_run_by_another() {
             // A late step of the dead one's, had it lived: it is good for nothing.
             assert!(slot::done(&pond.words[0], 0, 0).is_none());
             pond.submit(0, 1, 1, 0);
-            assert!(pond.work(1));
+            assert!(pond.work(1, &mut false));
         }
         assert_eq!(pond.ran.load(Ordering::Relaxed), 1);
     });

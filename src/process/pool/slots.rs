@@ -1,29 +1,17 @@
 //! Tasks into slots and results out of them: the parent's steps in the segment (D2, D3 of `desk.rs`).
 
 use core::ops::Range;
-
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::codec::Arrived;
-
 use super::desk::{Desk, Ended, Inner, Placed, Stage, as_u32};
 use super::ground::{Ground, INLINE, Kind};
-
 use super::line;
-
 use super::slot::{self, NOTIFY, Phase, WAITED, Word};
-
 use super::task::{Claimant, Ending, Task};
-
 use crate::primitive::Ordering;
-
 use crate::shm::spare;
 use crate::task::{PoolError, TaskError};
-
-/// Nanoseconds for which a caller looks at its task before it sleeps: waking a worker on another core takes half of that.
-const LOOKING: u32 = 30_000;
-/// Not where there is less time than this.
-const ENOUGH: Duration = Duration::from_millis(1);
 
 impl Desk {
     /// Puts a task into a slot of a line. It comes back if there is none, or no room for its arguments now.

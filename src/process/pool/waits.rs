@@ -4,15 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::desk::{Desk, Ended, Inner, Placed};
 use super::ground::Ground;
-
 use super::slot::{self, NOTIFY, Phase, WAITED, Word};
-
 use super::task::{Claimant, Job, Task};
-
 use crate::task::{PoolError, TaskError};
 
-/// Nanoseconds for which a caller looks at its task before it sleeps: waking a worker on another core takes half of that.
-const LOOKING: u32 = 30_000;
 /// Not where there is less time than this.
 const ENOUGH: Duration = Duration::from_millis(1);
 
