@@ -75,8 +75,12 @@ fn rubbish_in_the_memory_ends_the_pool_and_nothing_else() {
     let seeds = times(24, 1000);
     let mut damaged = 0;
     for seed in 0..seeds {
-        let dispatch = [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random][seed as usize % 3];
-        let builder = ProcessPool::builder().workers(2).threads_per_worker(1 + seed as usize % 2).dispatch(dispatch);
+        let dispatch =
+            [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random][usize::try_from(seed % 3).unwrap()];
+        let builder = ProcessPool::builder()
+            .workers(2)
+            .threads_per_worker(1 + usize::try_from(seed % 2).unwrap())
+            .dispatch(dispatch);
         let pool = builder.build().unwrap();
         pool.wait_ready(HANG).unwrap();
         // Some from rest, some with others about.

@@ -68,10 +68,16 @@ fn out_of_memory() -> usize {
     }
 }
 
+/// The lowest byte.
+fn low(n: u64) -> u8 {
+    n.to_le_bytes()[0]
+}
+
 /// Stops all of this process.
 fn stop() {
+    let me = libc::pid_t::try_from(std::process::id()).unwrap();
     // SAFETY: sends a signal to this process.
-    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+    unsafe { libc::kill(me, libc::SIGSTOP) };
     // Another thread may have taken the signal, and this one goes on for a moment.
     endless();
 }
@@ -142,13 +148,13 @@ fn storm(name: &str, builder: ProcessPoolBuilder, tasks: u64, kills: u64, seed: 
                 submitted.fetch_add(1, Ordering::Relaxed);
                 match random.below(20) {
                     0 => {
-                        let bytes = vec![n as u8; 300 + usize::try_from(random.below(20_000)).unwrap()];
+                        let bytes = vec![low(n); 300 + usize::try_from(random.below(20_000)).unwrap()];
                         large.push((pool.apply_async(echo, (bytes.clone(),)).unwrap(), bytes));
                     }
                     1 => {
-                        let bytes = vec![n as u8; 5000];
+                        let bytes = vec![low(n); 5000];
                         let slice = SharedSlice::from_slice(&bytes).unwrap();
-                        slices.push((pool.apply_async(add_one, (slice,)).unwrap(), (n as u8).wrapping_add(1)));
+                        slices.push((pool.apply_async(add_one, (slice,)).unwrap(), low(n).wrapping_add(1)));
                     }
                     2..6 => {
                         let calls = Arc::clone(&calls);

@@ -9,7 +9,6 @@ mod line;
 #[path = "slot.rs"]
 mod slot;
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -18,7 +17,7 @@ use self::line::{Apart, Ends};
 use self::slot::{NOTIFY, Phase, WAITED, Word};
 use crate::os::Futex;
 use crate::primitive::model::explore;
-use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const HANDS: u16 = 2;
 const SLOTS: usize = 2;
@@ -28,8 +27,8 @@ struct Pond {
     ends: Ends,
     places: [AtomicU64; SLOTS],
     words: [AtomicU64; SLOTS],
-    /// Arguments, then the result: loom reports whoever is at them without an order.
-    rooms: [UnsafeCell<u32>; SLOTS],
+    /// Arguments, then the result: read and written without an order, so whoever reads them without one may see old ones.
+    rooms: [AtomicU32; SLOTS],
     beds: Beds,
     sleep: [Futex; HANDS as usize],
     ran: AtomicUsize,
@@ -39,20 +38,13 @@ struct Pond {
     leave: AtomicUsize,
 }
 
-// SAFETY: loom watches the cells.
-#[expect(unsafe_code, reason = "a cell that loom watches")]
-unsafe impl Sync for Pond {}
-// SAFETY: as above.
-#[expect(unsafe_code, reason = "a cell that loom watches")]
-unsafe impl Send for Pond {}
-
 impl Pond {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             ends: Ends { head: Apart(AtomicU64::new(0)), tail: Apart(AtomicU64::new(0)) },
             places: core::array::from_fn(|_| AtomicU64::new(0)),
             words: core::array::from_fn(|_| AtomicU64::new(0)),
-            rooms: core::array::from_fn(|_| UnsafeCell::new(0)),
+            rooms: core::array::from_fn(|_| AtomicU32::new(0)),
             beds: Beds { asleep: Bits::new(), searching: Bits::new() },
             sleep: core::array::from_fn(|_| Futex::new(0)),
             ran: AtomicUsize::new(0),
@@ -62,15 +54,11 @@ impl Pond {
     }
 
     fn set(&self, slot: usize, value: u32) {
-        #[expect(unsafe_code, reason = "a cell that loom watches")]
-        // SAFETY: loom reports it if anybody else is at it.
-        self.rooms[slot].with_mut(|room| unsafe { *room = value });
+        self.rooms[slot].store(value, Ordering::Relaxed);
     }
 
     fn get(&self, slot: usize) -> u32 {
-        #[expect(unsafe_code, reason = "a cell that loom watches")]
-        // SAFETY: loom reports it if anybody writes it.
-        self.rooms[slot].with(|room| unsafe { *room })
+        self.rooms[slot].load(Ordering::Relaxed)
     }
 
     /// The parent puts a task into a slot and a line, and wakes somebody.

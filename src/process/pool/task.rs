@@ -1,6 +1,5 @@
 //! A task as its pool's parent keeps it: what it is given, who waits for it, and what came of it.
 
-use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::codec::Arrived;
 use super::desk::Desk;
-use crate::primitive::{AtomicU32, Ordering};
+use crate::primitive::{AtomicU32, Ordering, UnsafeCell};
 use crate::task::{Core, HandleTable, Outcome, Payload, Ran, TaskError, TaskHandle, Wanted};
 
 /// What came of a task: its value in bytes, or why there is none.
