@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::task::{Callback, Ending, Limits};
-use crate::primitive::plain::Mutex;
+use crate::primitive::plain::{Mutex, MutexGuard};
 use crate::task::{Dispatch, WhenFull};
 
 /// The settings that the parent's side works by.
@@ -64,7 +64,7 @@ struct Caller {
 }
 
 impl Callbacks {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Caller> {
+    fn lock(&self) -> MutexGuard<'_, Caller> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
