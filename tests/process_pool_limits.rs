@@ -1,0 +1,203 @@
+//! Attributes, recycling, limits, handles as arguments, rest, and the end of a pool's parent.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use millpond::ipc::{Lock, PipeEnd, Queue, SharedSlice, pipe};
+use millpond::process::{self, Process, ProcessPool, stop_requested};
+use millpond::thread::MapOptions;
+
+millpond::test_support!();
+
+/// Longer than anything takes: it hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+fn pid(_: u32) -> u32 {
+    process::id()
+}
+
+fn eat(bytes: usize) -> u32 {
+    static EATEN: std::sync::Mutex<Vec<Vec<u8>>> = std::sync::Mutex::new(Vec::new());
+    EATEN.lock().unwrap().push(vec![1; bytes]);
+    process::id()
+}
+
+/// Ends early when it is asked to.
+fn patient(most: Duration) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < most {
+        if stop_requested() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+fn put(queue: Queue<u64>, sum: Lock<u64>, n: u64) {
+    *sum.lock().unwrap() += n;
+    queue.put(n).unwrap();
+}
+
+fn answer(mut end: PipeEnd<u32, u32>) -> PipeEnd<u32, u32> {
+    let asked = end.recv().unwrap();
+    end.send(asked + 1).unwrap();
+    end
+}
+
+fn double(mut slice: SharedSlice<u64>) -> SharedSlice<u64> {
+    slice.iter_mut().for_each(|n| *n *= 2);
+    slice
+}
+
+static SET_UP: OnceLock<String> = OnceLock::new();
+
+fn set_up(word: String) {
+    eprintln!("set up with {word}");
+    SET_UP.set(word).unwrap();
+}
+
+fn tear_down(left: Queue<u32>) {
+    left.put(process::id()).unwrap();
+}
+
+fn what_it_has() -> (String, String, Option<String>, String, i32) {
+    let folder = std::env::current_dir().unwrap().display().to_string();
+    let nice = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let nice = nice.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap();
+    let name = process::current_name().to_owned();
+    (SET_UP.get().cloned().unwrap_or_default(), folder, std::env::var("MILL_TEST").ok(), name, nice)
+}
+
+fn endless() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Makes a pool of busy workers, says who they are, and never ends.
+fn host(told: Queue<u32>) {
+    let pool = ProcessPool::builder().workers(3).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    let _busy: Vec<_> = (0..5).map(|_| pool.apply_async(endless, ()).unwrap()).collect();
+    pool.worker_ids().into_iter().for_each(|id| told.put(id).unwrap());
+    endless();
+}
+
+millpond::tasks![pid, eat, patient, put, answer, double, set_up, tear_down, what_it_has, endless, host];
+
+#[test]
+fn workers_are_replaced_after_so_many_tasks_and_none_is_lost() {
+    for threads in [1, 3] {
+        let builder = ProcessPool::builder().workers(2).threads_per_worker(threads);
+        let pool = builder.recycle_after(20).build().unwrap();
+        let handles: Vec<_> = (0..400).map(|n| pool.apply_async(pid, (n,)).unwrap()).collect();
+        let pids: HashSet<u32> = handles.iter().map(|handle| handle.join_timeout(HANG).unwrap()).collect();
+        assert!(pids.len() >= 10, "400 tasks, 20 each (threads may run a few more): {} workers", pids.len());
+        assert_eq!(pool.progress().deaths, 0);
+    }
+}
+
+#[test]
+fn workers_are_replaced_when_they_have_grown() {
+    let pool = ProcessPool::builder().workers(1).recycle_above(64 << 20).build().unwrap();
+    let pids: HashSet<u32> = (0..200).map(|_| pool.apply(eat, (1 << 20,)).unwrap()).collect();
+    assert!((2..=10).contains(&pids.len()), "200 MiB, 64 each: {} workers", pids.len());
+    assert_eq!(pool.progress().deaths, 0);
+}
+
+#[test]
+fn a_task_that_is_late_is_asked_to_stop() {
+    let pool = ProcessPool::builder().workers(2).task_soft_timeout(Duration::from_millis(50)).build().unwrap();
+    assert!(pool.apply(patient, (HANG,)).unwrap());
+    assert!(!pool.apply(patient, (Duration::ZERO,)).unwrap());
+    assert!(!stop_requested(), "nobody is asked here");
+}
+
+#[test]
+fn handles_are_arguments_and_results() {
+    let pool = ProcessPool::builder().workers(2).threads_per_worker(2).build().unwrap();
+    let (queue, sum) = (Queue::bounded(200).unwrap(), Lock::new(0_u64).unwrap());
+    let all: Vec<_> = (0..100).map(|n| pool.apply_async(put, (queue.clone(), sum.clone(), n)).unwrap()).collect();
+    all.iter().for_each(|one| one.join_timeout(HANG).unwrap());
+    assert_eq!((queue.len(), *sum.lock().unwrap()), (100, 4950));
+
+    let (mut mine, theirs) = pipe::<u32, u32>().unwrap();
+    let asked = pool.apply_async(answer, (theirs,)).unwrap();
+    mine.send(41).unwrap();
+    assert_eq!(mine.recv().unwrap(), 42);
+    let theirs = asked.join_timeout(HANG).unwrap();
+    drop(theirs);
+    assert!(mine.recv().is_err(), "the end came back, and was closed");
+
+    let slices = (0..40_u64).map(|n| {
+        let mut slice = SharedSlice::<u64>::new(1000).unwrap();
+        slice.fill(n);
+        slice
+    });
+    let doubled = pool.map_with(MapOptions::new().chunk_size(7), double, slices).unwrap();
+    assert_eq!(doubled.len(), 40);
+    assert!((0_u64..).zip(&doubled).all(|(n, slice)| slice.iter().all(|have| *have == 2 * n)));
+}
+
+#[test]
+fn workers_have_the_pools_attributes() {
+    let left = Queue::bounded(10).unwrap();
+    let builder = ProcessPool::builder().workers(2).name("mill").nice(7).env("MILL_TEST", "water").current_dir("/");
+    let builder = builder.initializer(set_up, ("grain".to_owned(),)).on_exit(tear_down, (left.clone(),));
+    let pool = builder.capture_stderr(4096).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    for _ in 0..20 {
+        let (word, folder, variable, name, nice) = pool.apply(what_it_has, ()).unwrap();
+        assert_eq!((word.as_str(), folder.as_str(), variable.as_deref(), nice), ("grain", "/", Some("water"), 7));
+        assert!(name == "mill-0" || name == "mill-1", "{name}");
+    }
+    assert!((0..2).all(|worker| pool.captured_stderr(worker).contains("set up with grain")));
+    let mut ids = pool.worker_ids();
+    pool.close();
+    pool.join().unwrap();
+    let mut said = [left.try_get().unwrap(), left.try_get().unwrap()];
+    ids.sort_unstable();
+    said.sort_unstable();
+    assert_eq!(said.as_slice(), ids.as_slice(), "each worker ran its exit hook, once");
+    assert!(left.is_empty());
+}
+
+/// Processor time of a process, in clock ticks.
+fn ticks(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_pool_at_rest_uses_no_processor() {
+    let pool = ProcessPool::builder().workers(2).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    assert_eq!(pool.map(pid, 0..100).unwrap().len(), 100);
+    std::thread::sleep(Duration::from_millis(500));
+    let ids = pool.worker_ids();
+    let before: u64 = ids.iter().map(|id| ticks(*id)).sum();
+    std::thread::sleep(Duration::from_secs(10));
+    let used = ids.iter().map(|id| ticks(*id)).sum::<u64>() - before;
+    // A tick is 10 ms, and a thousandth of 10 s.
+    assert!(used <= 1, "{used} ticks");
+}
+
+#[test]
+fn busy_workers_go_with_their_parent() {
+    let told = Queue::bounded(10).unwrap();
+    let parent = Process::spawn(host, (told.clone(),)).unwrap();
+    let ids: Vec<u32> = (0..3).map(|_| told.get_timeout(HANG).unwrap()).collect();
+    assert!(ids.iter().all(|id| std::fs::metadata(format!("/proc/{id}")).is_ok()));
+    let killed = Instant::now();
+    parent.kill().unwrap();
+    let is_there =
+        |id: &u32| std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
+    while ids.iter().any(is_there) {
+        assert!(killed.elapsed() < HANG, "left behind: {ids:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("3 busy workers gone {:?} after their parent was killed", killed.elapsed());
+}
