@@ -61,4 +61,4 @@ pub use pool::{
     PoolStats, Recycled, Recycler, RecyclerBuilder, RecyclerError, TryAllocError,
 };
 #[cfg(all(not(millpond_loom), any(feature = "thread", feature = "process")))]
-pub use task::{Dispatch, PoolError, TaskError, TaskHandle, WhenFull};
+pub use task::{Dispatch, Payload, PoolError, TaskError, TaskHandle, WhenFull};
