@@ -59,11 +59,13 @@ mod real {
         }
 
         /// Wakes one thread that sleeps on the word.
+        #[cfg(feature = "thread")]
         pub(crate) fn wake_one(&self) {
             Self::wake(ptr::from_ref(self), 1);
         }
 
         /// Wakes all threads that sleep on the word.
+        #[cfg(feature = "thread")]
         pub(crate) fn wake_all(&self) {
             Self::wake(ptr::from_ref(self), i32::MAX);
         }

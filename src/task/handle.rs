@@ -37,6 +37,7 @@ pub(crate) struct HandleTable {
 
 /// What a queue wants done with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "thread"), allow(dead_code, reason = "thread pools make them"))]
 pub(crate) enum Wanted {
     /// Run it.
     Run,
@@ -48,6 +49,7 @@ pub(crate) enum Wanted {
 
 /// What became of an entry that was run or discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "thread"), allow(dead_code, reason = "thread pools make them"))]
 pub(crate) enum Ran {
     /// A task was run.
     Task,
