@@ -65,6 +65,8 @@ pub use pool::{
 };
 pub use registry::Task;
 
+pub use crate::task::MapOptions;
+
 use crate::primitive::{AtomicBool, Ordering};
 
 static INITIALIZED: AtomicBool = AtomicBool::new(false);

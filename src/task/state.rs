@@ -66,6 +66,7 @@ impl State {
     }
 
     /// Claims the task in order to cancel it (T1).
+    #[cfg(feature = "thread")]
     pub(crate) fn start_cancelling(&self) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);
         while seen & STARTED == 0 {
@@ -80,6 +81,7 @@ impl State {
     }
 
     /// Whether somebody claimed the task in order to cancel it.
+    #[cfg(feature = "thread")]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed) >> OUTCOME == Outcome::Cancelled as u32
     }
@@ -153,6 +155,7 @@ impl State {
     }
 
     /// Whether there is an outcome that nobody took, for whoever frees the block.
+    #[cfg(feature = "thread")]
     pub(crate) fn untaken(&self) -> Option<Outcome> {
         let taken = self.0.load(Ordering::Relaxed) & TAKEN != 0;
         self.outcome().filter(|_| !taken)
