@@ -43,6 +43,16 @@ pub(super) struct Worker {
     pub(super) said: String,
 }
 
+impl Worker {
+    /// Sends the signal, if it was to be killed.
+    pub(super) fn keep_killed(&self) {
+        if let (true, Some(record)) = (self.killed, &self.record) {
+            // It runs as the same user; if it has changed that, it ends when it sees that its task is gone.
+            let _ = record.signal(Signal::KILL);
+        }
+    }
+}
+
 impl Crew {
     pub(super) fn new(workers: usize) -> Self {
         Self { workers: (0..workers).map(|_| Worker::default()).collect(), ..Self::default() }
@@ -55,14 +65,14 @@ impl Crew {
         }
     }
 
-    /// Kills a worker: the pool knows why.
+    /// Kills a worker: the pool knows why. One that is just being started may have taken a task already: it is killed as soon
+    /// as it is on record.
     pub(super) fn kill(&mut self, worker: usize) {
         if let Some(worker) = self.workers.get_mut(worker)
-            && let Some(record) = &worker.record
+            && (worker.record.is_some() || worker.starting)
         {
             worker.killed = true;
-            // It runs as the same user; if it has changed that, it ends when it sees that its task is gone.
-            let _ = record.signal(Signal::KILL);
+            worker.keep_killed();
         }
     }
 

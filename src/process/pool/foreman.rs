@@ -408,10 +408,11 @@ pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<
     let mut inner = desk.lock();
     let place = &mut inner.crew.workers[worker];
     place.starting = false;
-    let (pid, record) = started?;
+    let (pid, record) = started.inspect_err(|_| place.killed = false)?;
     place.pid = pid;
     place.ready = false;
     place.record = Some(record);
+    place.keep_killed();
     post.pid.store(pid, Ordering::Relaxed);
     if matches!(inner.stage, Stage::Terminated | Stage::Broken(_)) {
         inner.crew.kill(worker);
