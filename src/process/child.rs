@@ -111,12 +111,13 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>) -> ! {
     if cfg!(panic = "abort") {
         say_panics(me);
     }
-    let (kind, content, code) = match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent))) {
-        Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
-        Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
-        Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
-        Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec(), PANICKED),
-    };
+    let (kind, content, code) =
+        match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent, &mut |_| ()))) {
+            Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
+            Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
+            Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
+            Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec(), PANICKED),
+        };
     me.say(kind, &content);
     std::process::exit(code)
 }

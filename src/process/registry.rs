@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::codec;
+use super::codec::{self, Note};
 use super::membership::Seat;
 
 /// The table. Its order is the linker's: the same in every process of one program.
@@ -88,8 +88,8 @@ pub(super) enum Ran {
 pub struct Entry {
     id: fn() -> TypeId,
     path: fn() -> &'static str,
-    run: fn(&[u8], &Seat) -> Ran,
-    run_many: fn(&[u8], &Seat) -> Ran,
+    run: fn(&[u8], &Seat, &mut Note<'_>) -> Ran,
+    run_many: fn(&[u8], &Seat, &mut Note<'_>) -> Ran,
 }
 
 impl Entry {
@@ -110,13 +110,13 @@ impl Entry {
     }
 
     /// Reads the arguments, calls the function, and puts its value into bytes for the process in that seat.
-    pub(super) fn run(&self, arguments: &[u8], to: &Seat) -> Ran {
-        (self.run)(arguments, to)
+    pub(super) fn run(&self, arguments: &[u8], to: &Seat, note: &mut Note<'_>) -> Ran {
+        (self.run)(arguments, to, note)
     }
 
     /// Reads a list of arguments, calls the function for each, and puts its values into bytes: a [`Chunk`].
-    pub(super) fn run_many(&self, arguments: &[u8], to: &Seat) -> Ran {
-        (self.run_many)(arguments, to)
+    pub(super) fn run_many(&self, arguments: &[u8], to: &Seat, note: &mut Note<'_>) -> Ran {
+        (self.run_many)(arguments, to, note)
     }
 
     /// Where its code is: a number that changes from build to build, relative to a function of ours.
@@ -140,7 +140,7 @@ pub(super) const fn must_be_a_function<F>() {
     );
 }
 
-fn run<F, A>(arguments: &[u8], to: &Seat) -> Ran
+fn run<F, A>(arguments: &[u8], to: &Seat, note: &mut Note<'_>) -> Ran
 where
     F: Task<A>,
     A: Serialize + DeserializeOwned,
@@ -150,7 +150,7 @@ where
         Err(reason) => return Ran::Undecodable(reason),
     };
     let value = function::<F>().call(arguments);
-    match codec::encode(&value, to) {
+    match codec::encode_noted(&value, to, note) {
         Ok(bytes) => Ran::Returned(bytes),
         Err(reason) => Ran::Unencodable(reason),
     }
@@ -159,7 +159,7 @@ where
 /// What comes of many calls in one: the values, up to the first call that panicked, and what that said.
 pub(super) type Chunk<R> = (Vec<R>, Option<String>);
 
-fn run_many<F, A>(arguments: &[u8], to: &Seat) -> Ran
+fn run_many<F, A>(arguments: &[u8], to: &Seat, note: &mut Note<'_>) -> Ran
 where
     F: Task<A>,
     A: Serialize + DeserializeOwned,
@@ -179,7 +179,7 @@ where
             }
         }
     }
-    match codec::encode(&chunk, to) {
+    match codec::encode_noted(&chunk, to, note) {
         Ok(bytes) => Ran::Returned(bytes),
         Err(reason) => Ran::Unencodable(reason),
     }

@@ -280,24 +280,28 @@ const COUNT: usize = 4;
 impl Packet {
     /// Passes the handles on to a member, who alone can claim them, and gives the bytes that it [`decode`]s. The value is
     /// to be dropped right after. Handles that are never claimed are released when the member dies.
-    pub(crate) fn send_to(mut self, member: Member) -> Result<Vec<u8>, ShmError> {
+    ///
+    /// If there are any, `note` is called with the bytes before the first is passed on: whoever finds the note of a process
+    /// that died meanwhile can claim those that were.
+    pub(crate) fn send_to(mut self, member: Member, note: impl FnOnce(&[u8])) -> Result<Vec<u8>, ShmError> {
         let count = self.handles.0.len();
         if count == 0 {
             return Ok(self.bytes.without_handles());
         }
         let here = here()?;
         let count = u32::try_from(count).ok().filter(|_| count <= TOKENS).ok_or(ShmError::TooManyInTransit)?;
+        let mut bytes = count.to_le_bytes().to_vec();
+        for id in &self.handles.0 {
+            bytes.extend_from_slice(&id.bits().to_le_bytes());
+        }
+        bytes.extend_from_slice(self.bytes.as_slice());
+        note(&bytes);
         for (n, id) in self.handles.0.iter().enumerate() {
             if let Err(error) = transit::send(here, *id, member.index) {
                 self.handles.0.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));
                 return Err(error);
             }
         }
-        let mut bytes = count.to_le_bytes().to_vec();
-        for id in &self.handles.0 {
-            bytes.extend_from_slice(&id.bits().to_le_bytes());
-        }
-        bytes.extend_from_slice(self.bytes.as_slice());
         self.handles.forget();
         Ok(bytes)
     }

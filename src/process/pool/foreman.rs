@@ -169,10 +169,12 @@ impl Foreman {
             }
             let seen = Word::load(&slot.word);
             if hands.contains(&seen.hand()) && !desk.collect(inner, index, ended) && seen.phase() == Phase::Taken {
+                desk.release_noted(index, hands.clone());
                 victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
             }
         }
         for (slot, room) in debts.into_iter().chain(core::mem::take(&mut inner.crew.workers[worker].debts)) {
+            desk.release_noted(slot, hands.clone());
             desk.give_slot(inner, slot, room);
         }
         for hand in hands.clone() {

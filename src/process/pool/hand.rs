@@ -133,7 +133,7 @@ fn take_on(spec: &Spec) -> Result<(), String> {
 fn call(shop: &Shop, hook: Option<&(u32, Vec<u8>)>, what: &str) -> Result<(), String> {
     let Some((function, arguments)) = hook else { return Ok(()) };
     let entry = registry::entry(*function).ok_or_else(|| format!("the {what} is not in this program"))?;
-    match entry.run(arguments, &shop.to_parent) {
+    match entry.run(arguments, &shop.to_parent, &mut |_| ()) {
         Ran::Returned(bytes) => {
             drop(super::super::codec::Arrived::new(bytes));
             Ok(())
@@ -235,12 +235,12 @@ impl Shop {
         slot.started.store(ground::now(), Ordering::Relaxed);
         me.slot.store(index + 1, Ordering::Relaxed);
         CURRENT.set((index + 1, generation));
-        let (kind, bytes) = self.outcome(own, slot, room);
+        let (kind, bytes, noted) = self.outcome(own, slot, room);
         CURRENT.set((0, 0));
-        let (at, len) = self.put_down(own, slot, room, &bytes, kind);
+        if !noted {
+            self.put_down(own, slot, room, &bytes, kind);
+        }
         spare::give(bytes);
-        slot.len.store(len as u64, Ordering::Relaxed);
-        slot.at.store(at as u64, Ordering::Relaxed);
         me.slot.store(0, Ordering::Relaxed);
         let count = |word: &AtomicU64| word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         count(&me.ran);
@@ -266,9 +266,10 @@ impl Shop {
         self.grow_old();
     }
 
-    /// Calls the task's function. Its result, or what went wrong, in bytes.
-    fn outcome(&self, own: &mut Own, slot: &ground::Slot, room: usize) -> (Kind, Vec<u8>) {
-        let undecodable = |reason: &str| (Kind::Undecodable, reason.as_bytes().to_vec());
+    /// Calls the task's function. Its result, or what went wrong, in bytes; and whether that was put down already: so it is
+    /// with a result that has handles in it, before they are passed on. Whoever sees to a dead worker's tasks finds them there.
+    fn outcome(&self, own: &mut Own, slot: &ground::Slot, room: usize) -> (Kind, Vec<u8>, bool) {
+        let undecodable = |reason: &str| (Kind::Undecodable, reason.as_bytes().to_vec(), false);
         let plan = self.ground.plan;
         let len = usize::try_from(slot.len.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         let at = usize::try_from(slot.at.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
@@ -289,37 +290,45 @@ impl Shop {
             return undecodable("the function is not in this program");
         };
         let _span = trace::running(entry.path(), slot.number.load(Ordering::Relaxed));
+        let arguments = core::mem::take(&mut own.arguments);
+        let mut noted = false;
+        let mut note = |bytes: &[u8]| {
+            if bytes.len() <= plan.most {
+                self.put_down(own, slot, room, bytes, Kind::Returned);
+                noted = true;
+            }
+        };
         let call = AssertUnwindSafe(|| {
             if many {
-                entry.run_many(&own.arguments, &self.to_parent)
+                entry.run_many(&arguments, &self.to_parent, &mut note)
             } else {
-                entry.run(&own.arguments, &self.to_parent)
+                entry.run(&arguments, &self.to_parent, &mut note)
             }
         });
-        match catch_unwind(call) {
-            Ok(Ran::Returned(bytes)) => (Kind::Returned, bytes),
-            Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes()),
-            Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes()),
-            Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec()),
+        let ran = catch_unwind(call);
+        own.arguments = arguments;
+        match ran {
+            Ok(Ran::Returned(bytes)) => (Kind::Returned, bytes, noted),
+            Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), false),
+            Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), false),
+            Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec(), false),
         }
     }
 
-    /// Puts bytes into the slot, or into an outbox: where they are (0 is the slot), and how many.
-    fn put_down(&self, own: &mut Own, slot: &ground::Slot, room: usize, bytes: &[u8], kind: Kind) -> (usize, usize) {
-        let most = self.ground.plan.most;
-        let is = |kind: Kind| slot.kind.store(kind as u32, Ordering::Relaxed);
+    /// Puts bytes into the slot, or into an outbox, and says in the slot what they are.
+    fn put_down(&self, own: &mut Own, slot: &ground::Slot, room: usize, bytes: &[u8], kind: Kind) {
+        let say = |kind: Kind, at: usize, len: usize| {
+            slot.at.store(at as u64, Ordering::Relaxed);
+            slot.len.store(len as u64, Ordering::Relaxed);
+            // Release: the last word, for whoever reads the slot of a dead worker; pairs with the Acquire in `release_noted`.
+            slot.kind.store(kind as u32, Ordering::Release);
+        };
         if bytes.len() <= INLINE {
             self.ground.write(room, bytes);
-            is(kind);
-            return (0, bytes.len());
+            return say(kind, 0, bytes.len());
         }
-        if bytes.len() > most {
-            is(Kind::TooLarge);
-            // The handles in it go nowhere.
-            if kind == Kind::Returned {
-                drop(super::super::codec::Arrived::new(bytes.to_vec()));
-            }
-            return (0, bytes.len());
+        if bytes.len() > self.ground.plan.most {
+            return say(Kind::TooLarge, 0, bytes.len());
         }
         let which = own.next;
         let range = self.ground.plan.outbox(own.hand, which);
@@ -334,16 +343,14 @@ impl Shop {
             if let Err(error) = self.ground.take_room(range.start..range.start + len) {
                 let reason = format!("there is no room for its {} bytes: {error}", bytes.len());
                 self.ground.write(room, reason.as_bytes().get(..INLINE).unwrap_or(reason.as_bytes()));
-                is(Kind::Unencodable);
-                return (0, reason.len().min(INLINE));
+                return say(Kind::Unencodable, 0, reason.len().min(INLINE));
             }
             own.warm[which] = len;
         }
         own.next = 1 - which;
         self.ground.write(range.start, bytes);
         full.store(1, Ordering::Relaxed);
-        is(kind);
-        (range.start, bytes.len())
+        say(kind, range.start, bytes.len());
     }
 
     /// A task was run: is it time to leave?

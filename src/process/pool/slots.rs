@@ -276,4 +276,16 @@ impl Desk {
             }
         }
     }
+
+    /// A worker is dead that had put a result down in this slot and had not said that it is done: the handles in it that were
+    /// passed on to us are released.
+    pub(super) fn release_noted(&self, index: u32, hands: Range<u16>) {
+        let Some(slot) = self.ground.slot(index) else { return };
+        // Acquire: pairs with the Release in `put_down`.
+        if Kind::of(slot.kind.load(Ordering::Acquire)) == Some(Kind::Returned) {
+            for hand in hands {
+                drop(self.result(index, Word::new(Phase::Done, 0, hand)));
+            }
+        }
+    }
 }

@@ -43,8 +43,8 @@ impl Letter {
         if moves {
             desk.lock().expect_open()?;
         }
-        let bytes =
-            codec::pass_on(packet, &Seat::anybody()).map_err(|reason| PoolError::Encode { task: path, reason })?;
+        let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| ())
+            .map_err(|reason| PoolError::Encode { task: path, reason })?;
         Ok(Self { function, path, many, bytes, moves })
     }
 
