@@ -273,7 +273,12 @@ fn every_way_to_end_a_worker_is_its_own_tasks_error() {
         let starves = pool.apply_async(out_of_memory, ()).unwrap();
         let died = |result: Result<(), TaskError>, wanted: Option<i32>| match result {
             Err(TaskError::WorkerDied { pid, signal }) => {
-                assert!(pid > 0 && signal == wanted, "{what}: {signal:?}, not {wanted:?}")
+                let said: Vec<_> = (0..2).map(|worker| pool.captured_stderr(worker)).collect();
+                assert!(
+                    pid > 0 && signal == wanted,
+                    "{what}: {signal:?} of {pid}, not {wanted:?}; {said:?}, {:?}",
+                    pool.worker_stats()
+                )
             }
             other => panic!("{what}: {other:?}"),
         };
