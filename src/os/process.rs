@@ -53,9 +53,11 @@ fn from_siginfo(exited: Option<i32>, killed: Option<i32>, dumped: bool) -> ExitS
 
 /// How the ended process behind `pidfd` ended, without reaping it where nobody has.
 pub(crate) fn peek(pidfd: BorrowedFd<'_>) -> End {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let mut options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     loop {
         match waitid(WaitId::PidFd(pidfd), options) {
+            // Its end is known, and what it was in a moment.
+            Ok(None) if options.contains(WaitIdOptions::NOHANG) => options.remove(WaitIdOptions::NOHANG),
             Ok(Some(status)) => {
                 let (exited, killed) = (status.exit_status(), status.terminating_signal());
                 return End::Status(from_siginfo(exited, killed, status.dumped()));
