@@ -46,7 +46,7 @@ mod allocator;
 #[cfg(all(not(millpond_loom), feature = "process"))]
 pub mod process;
 
-#[cfg(all(test, millpond_loom, feature = "process"))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle), feature = "process"))]
 #[path = "process/pool/models.rs"]
 mod process_pool_models;
 

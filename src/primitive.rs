@@ -49,7 +49,7 @@ mod waiting;
 #[cfg(feature = "thread")]
 pub(crate) use waiting::*;
 
-#[cfg(all(test, millpond_loom))]
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 pub(crate) mod model;
 
 /// Locks whose first wait allocates nothing, for what lives as long as the program and is no protocol of its own.

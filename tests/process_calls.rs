@@ -353,7 +353,7 @@ fn a_process_that_ends_before_its_function_is_an_error_with_its_status() {
     assert_eq!(ended(0), (None, Some(0)));
     assert_eq!(ended(1), (None, Some(41)));
     assert_eq!(ended(2), (Some(libc::SIGABRT), None));
-    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGILL, libc::SIGINT] {
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGILL, libc::SIGUSR1] {
         assert_eq!(ended(100 + u32::try_from(signal).unwrap()), (Some(signal), None));
     }
     let error = Process::spawn(ends, (109,)).unwrap().join().unwrap_err().to_string();
