@@ -298,6 +298,21 @@ fn every_way_to_end_a_worker_is_its_own_tasks_error() {
     audit.expect_unchanged();
 }
 
+/// A worker's threads take no task before all of them are there: a task that leaves the process no memory for more threads
+/// would otherwise have it give up, and not be to blame.
+#[test]
+fn a_task_cannot_disturb_the_start_of_its_worker() {
+    let _alone = alone();
+    for _ in 0..times(10, 100) {
+        let pool = ProcessPool::builder().workers(1).threads_per_worker(16).build().unwrap();
+        let starves = pool.apply_async(out_of_memory, ()).unwrap();
+        match starves.join_timeout(HANG) {
+            Err(TaskError::WorkerDied { signal, .. }) => assert_eq!(signal, Some(libc::SIGABRT)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// One kills its worker, the others in it are innocent: they are run again, alone, and the killer kills once more.
 #[test]
 fn of_tasks_in_one_worker_only_the_killer_is_blamed() {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::super::child::panic_message;
 use super::super::membership::Seat;
 use super::super::registry::{self, Ran};
-use super::ground::{self, Ground, INLINE, Kind};
+use super::ground::{self, Ground};
 use super::patience::Patience;
+use super::plan::{INLINE, Kind};
 use super::slot::{self, NOTIFY, STOP, WAITED, Word};
 use super::spec::{LEAVE, LEAVING, READY, Spec};
 use super::{line, trace};
@@ -32,6 +33,8 @@ struct Shop {
     /// Tasks run here.
     ran: AtomicU64,
     leaving: AtomicBool,
+    /// Set once all hands are there: a task may leave no memory for more of them.
+    open: OnceLock<()>,
 }
 
 /// The one of this process, if it is a worker.
@@ -82,7 +85,14 @@ pub(in crate::process) fn serve(spec: &[u8], given: Vec<OwnedFd>, to_parent: Sea
     drop(mouth);
     let ground = Ground::open(memory, spec.plan).map_err(|error| format!("the pool's memory: {error}"))?;
     take_on(&spec)?;
-    let shop = Arc::new(Shop { ground, spec, to_parent, ran: AtomicU64::new(0), leaving: AtomicBool::new(false) });
+    let shop = Arc::new(Shop {
+        ground,
+        spec,
+        to_parent,
+        ran: AtomicU64::new(0),
+        leaving: AtomicBool::new(false),
+        open: OnceLock::new(),
+    });
     let shop = Arc::clone(SHOP.get_or_init(|| shop));
     call(&shop, shop.spec.initializer.as_ref(), "initializer")?;
     let hands = shop.ground.plan.hands_of(shop.spec.worker);
@@ -100,6 +110,7 @@ pub(in crate::process) fn serve(spec: &[u8], given: Vec<OwnedFd>, to_parent: Sea
     // Release: pairs with the Acquire of the parent's thread.
     post.phase.store(READY, Ordering::Release);
     shop.ground.ring();
+    let _ = shop.open.set(());
     shop.work(hands.start);
     for other in others {
         // Tasks' panics are caught.
@@ -156,10 +167,11 @@ struct Own {
 impl Shop {
     /// A hand's life.
     fn work(&self, hand: u16) {
+        self.open.wait();
         let ends = self.ground.ends(self.spec.line);
         let places = self.ground.places(self.spec.line);
         let head = self.ground.head();
-        let hands = self.calls();
+        let hands = self.spec.hands.clone();
         let patience = Patience::new(LOOKING);
         let mut own = Own { hand, arguments: Vec::new(), next: 0, warm: [0; 2], patience };
         let mut looked = false;
@@ -196,18 +208,6 @@ impl Shop {
         head.beds.bury(hand);
         if line::len(ends) > 0 {
             self.ground.call(hands);
-        }
-    }
-
-    /// Whom a task of this worker's line may be for.
-    fn calls(&self) -> core::ops::Range<u16> {
-        let plan = self.ground.plan;
-        if self.spec.line == 0 && plan.lines <= 2 && !self.spec.for_suspects {
-            // The shared queue: all hands but the suspects'.
-            let last = if plan.lines == 2 { plan.workers - 1 } else { plan.workers };
-            0..u16::try_from(last * plan.threads).unwrap_or(u16::MAX)
-        } else {
-            plan.hands_of(self.spec.worker)
         }
     }
 
@@ -268,7 +268,7 @@ impl Shop {
 
     /// Calls the task's function. Its result, or what went wrong, in bytes; and whether that was put down already: so it is
     /// with a result that has handles in it, before they are passed on. Whoever sees to a dead worker's tasks finds them there.
-    fn outcome(&self, own: &mut Own, slot: &ground::Slot, room: usize) -> (Kind, Vec<u8>, bool) {
+    fn outcome(&self, own: &mut Own, slot: &super::plan::Slot, room: usize) -> (Kind, Vec<u8>, bool) {
         let undecodable = |reason: &str| (Kind::Undecodable, reason.as_bytes().to_vec(), false);
         let plan = self.ground.plan;
         let len = usize::try_from(slot.len.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
@@ -316,7 +316,7 @@ impl Shop {
     }
 
     /// Puts bytes into the slot, or into an outbox, and says in the slot what they are.
-    fn put_down(&self, own: &mut Own, slot: &ground::Slot, room: usize, bytes: &[u8], kind: Kind) {
+    fn put_down(&self, own: &mut Own, slot: &super::plan::Slot, room: usize, bytes: &[u8], kind: Kind) {
         let say = |kind: Kind, at: usize, len: usize| {
             slot.at.store(at as u64, Ordering::Relaxed);
             slot.len.store(len as u64, Ordering::Relaxed);
