@@ -201,3 +201,58 @@ fn busy_workers_go_with_their_parent() {
     }
     println!("3 busy workers gone {:?} after their parent was killed", killed.elapsed());
 }
+
+#[test]
+fn a_full_queue_keeps_no_handle_and_lets_maps_wait() {
+    use millpond::{PoolError, WhenFull};
+
+    let full = |when_full| {
+        let builder = ProcessPool::builder().workers(1).queue_bound(1).when_full(when_full);
+        let pool = builder.build().unwrap();
+        let first = pool.apply_async(patient, (Duration::from_millis(300),)).unwrap();
+        while pool.queued() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let second = pool.apply_async(patient, (Duration::ZERO,)).unwrap();
+        (pool, first, second)
+    };
+    let slice = || {
+        let mut slice = SharedSlice::<u64>::new(1000).unwrap();
+        slice.fill(21);
+        slice
+    };
+    // It runs here, with the handle that was already on its way.
+    let (pool, ..) = full(WhenFull::CallerRuns);
+    assert!(pool.apply(double, (slice(),)).unwrap().iter().all(|n| *n == 42));
+    let (tell, hear) = std::sync::mpsc::channel();
+    let told = pool.apply_async_then(double, (slice(),), move |result| tell.send(result.unwrap()[999]).unwrap());
+    told.unwrap();
+    assert_eq!(hear.recv_timeout(HANG).unwrap(), 42);
+    let tens = MapOptions::new().chunk_size(10);
+    assert_eq!(pool.map_with(tens, pid, 0..100).unwrap().len(), 100, "more chunks than the queue takes");
+
+    // It is refused, and goes.
+    let (pool, ..) = full(WhenFull::Fail);
+    let before = millpond::ipc::stats().unwrap();
+    assert!(matches!(pool.apply_async(double, (slice(),)), Err(PoolError::Full { bound: 1 })));
+    assert_eq!(
+        millpond::ipc::stats().unwrap().queued,
+        before.queued,
+        "the slice that was refused is on its way to nobody"
+    );
+    assert_eq!(pool.map_with(tens, pid, 0..100).unwrap().len(), 100);
+}
+
+fn exit_well() {
+    std::process::exit(0);
+}
+
+millpond::tasks![exit_well];
+
+#[test]
+fn a_task_that_exits_well_has_ended_its_worker_all_the_same() {
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    assert!(pool.apply(exit_well, ()).is_err());
+    assert_eq!(pool.apply(pid, (0,)).unwrap(), pool.worker_ids()[0]);
+    assert_eq!(pool.progress().deaths, 1);
+}

@@ -5,6 +5,8 @@
 //! States, steps and invariants: `README.md` beside this file.
 
 #[cfg(not(millpond_loom))]
+mod checks;
+#[cfg(not(millpond_loom))]
 mod dispatch;
 #[cfg(not(millpond_loom))]
 mod error;
@@ -18,6 +20,8 @@ mod models;
 mod options;
 mod state;
 
+#[cfg(not(millpond_loom))]
+pub(crate) use checks::check;
 #[cfg(not(millpond_loom))]
 pub use dispatch::{Dispatch, WhenFull};
 #[cfg(not(millpond_loom))]

@@ -10,8 +10,7 @@ use super::entry::Entry;
 use super::shared::{Attributes, Plan, Shared};
 use super::sleep::MOST_WORKERS;
 use super::worker::{Begun, Worker};
-use crate::os;
-use crate::task::{Dispatch, PoolError, WhenFull};
+use crate::task::{self, Dispatch, PoolError, WhenFull};
 
 /// Sets up a [`ThreadPool`]: see [`ThreadPool::builder`].
 #[derive(Debug, Clone)]
@@ -110,21 +109,7 @@ impl ThreadPoolBuilder {
         if workers > MOST_WORKERS {
             return Err(PoolError::TooManyWorkers { workers, most: MOST_WORKERS });
         }
-        if self.bound == Some(0) {
-            return Err(PoolError::ZeroBound);
-        }
-        if let Some(at) = self.name.as_ref().and_then(|name| name.find('\0')) {
-            return Err(PoolError::NameWithNul { at });
-        }
-        if let Some(cores) = &self.attributes.cores {
-            if cores.is_empty() {
-                return Err(PoolError::NoCores);
-            }
-            if let Some(&core) = cores.iter().find(|core| !os::has_core(**core)) {
-                return Err(PoolError::NoSuchCore { core });
-            }
-        }
-        Ok(())
+        task::check(self.bound, self.name.as_deref(), self.attributes.cores.as_deref())
     }
 
     /// Makes the pool: all workers are started. With a start hook, a nice value or cores, all have them when this returns.

@@ -14,13 +14,14 @@ use super::beds::MOST_HANDS;
 use super::crew::Crew;
 use super::desk::Desk;
 use super::foreman::{self, Foreman};
-use super::ground::{Ground, Plan};
+use super::ground::Ground;
+use super::plan::Plan;
 use super::spec::{Hook, Origin, PAYLOAD, hook};
 use super::task::Limits;
 use super::terms::{Callbacks, Terms};
 use crate::os;
 use crate::process::registry::{self, Task, must_be_a_function};
-use crate::task::{Dispatch, PoolError, WhenFull};
+use crate::task::{self, Dispatch, PoolError, WhenFull};
 
 /// Slots of the shared queue, and of a worker's own.
 const SHARED: usize = 1024;
@@ -260,20 +261,7 @@ impl ProcessPoolBuilder {
         if workers > most {
             return Err(PoolError::TooManyWorkers { workers, most });
         }
-        if self.bound == Some(0) {
-            return Err(PoolError::ZeroBound);
-        }
-        if let Some(at) = self.name.as_ref().and_then(|name| name.find('\0')) {
-            return Err(PoolError::NameWithNul { at });
-        }
-        if let Some(cores) = &self.cores {
-            if cores.is_empty() {
-                return Err(PoolError::NoCores);
-            }
-            if let Some(&core) = cores.iter().find(|core| !os::has_core(**core)) {
-                return Err(PoolError::NoSuchCore { core });
-            }
-        }
+        task::check(self.bound, self.name.as_deref(), self.cores.as_deref())?;
         super::expect_not_forked()?;
         if super::hand::is_worker() {
             return Err(PoolError::InsideWorker);
@@ -323,7 +311,10 @@ impl ProcessPoolBuilder {
             name,
             plan,
             workers,
-            lines: (0..plan.workers).map(|worker| terms.line_of_worker(worker)).collect(),
+            lines: (0..plan.workers)
+                .map(|worker| terms.line_of_worker(worker))
+                .map(|line| (line, terms.hands_of_line(plan, line)))
+                .collect(),
             handshake: self.handshake,
             nice: self.nice,
             cores: self.cores,

@@ -7,7 +7,7 @@
 //! D3. A slot is given out again only when nobody can be reading it: after DONE, before TAKEN, or when its hand is dead.
 
 use core::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
@@ -142,16 +142,17 @@ impl Desk {
 
     /// Which hands take tasks of a line.
     pub(super) fn hands(&self, line: usize) -> Range<u16> {
-        let plan = self.ground.plan;
-        match self.terms.worker_of_line(line) {
-            Some(worker) => plan.hands_of(worker),
-            #[expect(clippy::cast_possible_truncation, reason = "at most 1024 hands")]
-            None => 0..(self.terms.workers * plan.threads) as u16,
-        }
+        self.terms.hands_of_line(self.ground.plan, line)
     }
 
-    /// Takes a task in, made by `make` of its number. None: the queue is full, and the caller is to run it.
-    pub(super) fn submit(&self, make: impl FnOnce(u64) -> Task) -> Result<Option<u64>, PoolError> {
+    /// Takes a task in, made by `make` of what it is and of its number. It comes back if the queue is full and the caller is to
+    /// run it: never to one that `waits` for results anyway, and so for room.
+    pub(super) fn submit<T>(
+        &self,
+        waits: bool,
+        what: T,
+        make: impl FnOnce(T, u64) -> Task,
+    ) -> Result<Option<T>, PoolError> {
         let mut ended = Ended::new();
         let mut inner = self.lock();
         let line = loop {
@@ -161,16 +162,16 @@ impl Desk {
                 break line;
             }
             match self.terms.when_full {
-                WhenFull::Fail => return Err(PoolError::Full { bound: self.terms.bound }),
-                WhenFull::CallerRuns => return Ok(None),
-                WhenFull::Block => inner = self.wait_for_room(inner),
+                WhenFull::Fail if !waits => return Err(PoolError::Full { bound: self.terms.bound }),
+                WhenFull::CallerRuns if !waits => return Ok(Some(what)),
+                _ => inner = self.wait_for_room(inner),
             }
         };
         let number = inner.next;
         inner.next += 1;
         inner.unfinished += 1;
         self.counts.add(&self.ground, Count::Submitted, 1);
-        let task = make(number);
+        let task = make(what, number);
         if let Claimant::Handle(job) = &task.claimant {
             job.job().line.store(as_u32(line), Ordering::Relaxed);
         }
@@ -190,7 +191,7 @@ impl Desk {
         drop(inner);
         self.tell(ended);
         self.ground.call(self.hands(line));
-        Ok(Some(number))
+        Ok(None)
     }
 
     /// The parent's thread looks now: at times while there are tasks, and in time for their limits.
@@ -288,6 +289,3 @@ impl Inner {
 pub(super) fn as_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
-
-/// So that the desk can be shared: its tasks hold what is `Send`.
-pub(super) type SharedDesk = Arc<Desk>;

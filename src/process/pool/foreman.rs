@@ -11,7 +11,8 @@ use super::super::error::ProcessError;
 use super::super::record::{Outcome, Phase as Life, Watcher};
 use super::crew::MOST_FAILURES;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
-use super::ground::{self, MAGIC};
+use super::ground;
+use super::plan::MAGIC;
 use super::slot::{Phase, STOP, Word};
 use super::spec::{LEAVE, Origin, READY, STARTING};
 use super::stats::Count;
@@ -145,17 +146,11 @@ impl Foreman {
         let (pid, killed, ready) = (place.pid, core::mem::take(&mut place.killed), core::mem::take(&mut place.ready));
         desk.ground.post(worker).phase.store(0, Ordering::Relaxed);
         desk.ground.post(worker).pid.store(0, Ordering::Relaxed);
-        let planned = end.exited_well() && ready;
         let how = describe(end, outcome.as_ref(), said);
-        trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
-        if !planned {
-            place.deaths += 1;
-            desk.counts.add(&desk.ground, Count::Deaths, 1);
-        }
         let debts = core::mem::take(&mut place.debts);
         if !ready && !killed {
             inner.crew.failures += 1;
-            inner.crew.last_words = how;
+            inner.crew.last_words.clone_from(&how);
             // The first few at once; then ever slower, up to a quarter of a second.
             let wait = Duration::from_millis(1 << inner.crew.failures.min(8));
             let later = inner.crew.failures > 3;
@@ -172,6 +167,13 @@ impl Foreman {
                 desk.release_noted(index, hands.clone());
                 victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
             }
+        }
+        // It left as it was told, and not in the middle of a task that exits.
+        let planned = end.exited_well() && ready && victims.is_empty();
+        trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
+        if !planned {
+            inner.crew.workers[worker].deaths += 1;
+            desk.counts.add(&desk.ground, Count::Deaths, 1);
         }
         for (slot, room) in debts.into_iter().chain(core::mem::take(&mut inner.crew.workers[worker].debts)) {
             desk.release_noted(slot, hands.clone());

@@ -13,16 +13,17 @@ const KEPT: usize = 32 << 20;
 /// Which ranges are free, and how far pages were taken.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    all: Range<usize>,
     /// Free ranges by their starts; no two touch.
     free: BTreeMap<usize, usize>,
     /// Everything below has its pages.
     warm: usize,
+    /// Bytes that are given out.
+    used: usize,
 }
 
 impl Inbox {
     pub(super) fn new(all: Range<usize>) -> Self {
-        Self { free: BTreeMap::from([(all.start, all.end)]), warm: all.start, all }
+        Self { free: BTreeMap::from([(all.start, all.end)]), warm: all.start, used: 0 }
     }
 
     /// Room for so many bytes, with its pages. `None`: not now.
@@ -38,6 +39,7 @@ impl Inbox {
                 self.warm = taken.end;
             }
         }
+        self.used += len;
         self.free.remove(&start);
         if taken.end < end {
             self.free.insert(taken.end, end);
@@ -47,6 +49,7 @@ impl Inbox {
 
     /// Gives room back.
     pub(super) fn give(&mut self, ground: &Ground, range: Range<usize>) {
+        self.used -= range.len();
         let mut range = range;
         if let Some((&start, &end)) = self.free.range(..range.start).next_back()
             && end == range.start
@@ -67,13 +70,13 @@ impl Inbox {
 
     /// Bytes that are given out.
     pub(super) fn used(&self) -> usize {
-        self.all.len() - self.free.iter().map(|(start, end)| end - start).sum::<usize>()
+        self.used
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ground::Plan;
+    use super::super::plan::Plan;
     use super::*;
 
     #[test]

@@ -13,7 +13,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::beds::{Beds, MOST_HANDS};
-use super::ground::{self, Hand, Head, MAGIC, Plan, Post, Slot};
+use super::ground;
+use super::plan::{Hand, Head, MAGIC, Plan, Post, Slot};
 use super::slot::{Phase, Word};
 use super::spec::{LEAVING, READY, STARTING};
 use super::stats::{Count, Progress};

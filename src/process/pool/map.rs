@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::ProcessPool;
 use super::desk::Desk;
-use super::submit::{Letter, read};
+use super::submit::{self, Letter, read};
 use super::task::{Ending, cancel_waiting};
 use crate::process::registry::{Chunk, Task};
 use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
@@ -44,14 +44,6 @@ fn send<T, F: 'static, A: Serialize>(
     }
 }
 
-/// A chunk's handle. Where the queue is full and set to have the caller run, a map waits: it is in no hurry.
-fn with_handle<R: serde::de::DeserializeOwned>(
-    desk: &Arc<Desk>,
-    letter: Letter,
-) -> Result<TaskHandle<Chunk<R>>, PoolError> {
-    letter.send(desk)?.ok_or(PoolError::Full { bound: desk.terms.bound })
-}
-
 pub(super) fn starmap<F, A>(desk: &Arc<Desk>, options: MapOptions, items: Vec<A>) -> Result<Vec<F::Output>, TaskError>
 where
     F: Task<A>,
@@ -69,7 +61,7 @@ where
         if chunk.is_empty() {
             break;
         }
-        sent = send::<_, F, A>(desk, chunk, &mut |letter| with_handle(desk, letter), &mut handles);
+        sent = send::<_, F, A>(desk, chunk, &mut |letter| submit::chunk(desk, letter), &mut handles);
     }
     let all = sent.map_err(TaskError::from).and_then(|()| gather(&handles, &mut results));
     if all.is_err() {
@@ -206,7 +198,7 @@ where
 
     fn send(&mut self) {
         let (pool, under_way) = (self.pool, self.under_way.len());
-        let to = |letter| with_handle(&pool.desk, letter);
+        let to = |letter| submit::chunk(&pool.desk, letter);
         self.source.send::<_, F>(pool, under_way, to, &mut self.under_way);
     }
 }
@@ -280,10 +272,7 @@ where
     fn send(&mut self) {
         let (pool, to) = (self.pool, &self.to);
         let mut sent = Vec::new();
-        let one = |letter: Letter| match letter.send_into(&pool.desk, to.clone())? {
-            true => Ok(()),
-            false => Err(PoolError::Full { bound: pool.desk.terms.bound }),
-        };
+        let one = |letter: Letter| submit::chunk_into(&pool.desk, letter, to.clone());
         self.source.send::<(), F>(pool, self.under_way, one, &mut sent);
         self.under_way += sent.len();
     }

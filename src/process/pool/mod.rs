@@ -16,6 +16,8 @@ mod line;
 mod look;
 mod map;
 mod patience;
+#[expect(unsafe_code, reason = "says of structures that any bytes are a value")]
+mod plan;
 mod slot;
 mod slots;
 mod spec;
@@ -29,7 +31,7 @@ mod views;
 mod waits;
 
 use core::fmt;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ use super::registry::{Task, must_be_a_function};
 use crate::primitive::plain::Mutex;
 use crate::primitive::{AtomicBool, Ordering};
 use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
-use desk::{Ended, SharedDesk, Stage};
+use desk::{Desk, Ended, Stage};
 
 pub use builder::ProcessPoolBuilder;
 pub(super) use hand::serve;
@@ -82,7 +84,7 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 /// }
 /// ```
 pub struct ProcessPool {
-    desk: SharedDesk,
+    desk: Arc<Desk>,
     foreman: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -109,7 +111,7 @@ impl ProcessPool {
         Self::builder().build()
     }
 
-    fn made(desk: SharedDesk, foreman: JoinHandle<()>) -> Self {
+    fn made(desk: Arc<Desk>, foreman: JoinHandle<()>) -> Self {
         static FOLLOWED: std::sync::Once = std::sync::Once::new();
         FOLLOWED.call_once(|| crate::os::shared::in_forked_child(forked));
         Self { desk, foreman: Mutex::new(Some(foreman)) }
@@ -138,7 +140,8 @@ impl ProcessPool {
         A: Serialize,
     {
         const { must_be_a_function::<F>() };
-        submit::with_handle(&self.desk, function, arguments)
+        let _ = function;
+        submit::with_handle::<F, A>(&self.desk, &arguments)
     }
 
     /// The same without a handle: nobody hears of the result.
@@ -151,7 +154,8 @@ impl ProcessPool {
         A: Serialize,
     {
         const { must_be_a_function::<F>() };
-        submit::without_handle(&self.desk, function, arguments)
+        let _ = function;
+        submit::without_handle::<F, A>(&self.desk, &arguments)
     }
 
     /// Has `function(arguments)` run in a worker, and then `then` called with what came of it, on a thread of the pool in
@@ -167,7 +171,8 @@ impl ProcessPool {
     {
         const { must_be_a_function::<F>() };
         self.desk.terms.callbacks.prepare();
-        submit::with_callback(&self.desk, function, arguments, then)
+        let _ = function;
+        submit::with_callback::<F, A, C>(&self.desk, &arguments, then)
     }
 
     /// Calls `function` for each item, by all workers, and gives the values in the items' order.

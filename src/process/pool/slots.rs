@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::super::codec::Arrived;
 use super::desk::{Desk, Ended, Inner, Placed, Stage, as_u32};
-use super::ground::{Ground, INLINE, Kind};
+use super::ground::Ground;
 use super::line;
+use super::plan::{INLINE, Kind};
 use super::slot::{self, NOTIFY, Phase, WAITED, Word};
 use super::task::{Claimant, Ending, Task};
 use crate::primitive::Ordering;
@@ -199,14 +200,12 @@ impl Desk {
         if now.phase() == Phase::Taken {
             // Its hand may still be reading (D3).
             inner.crew.owes(self.ground.plan.worker_of(now.hand()), index, spill);
-            if now.has(WAITED) {
-                Ground::wake_all_on(&slot.word);
-            }
         } else {
             self.give_slot(inner, index, spill);
-            if now.has(WAITED) && now.phase() == Phase::Queued {
-                Ground::wake_all_on(&slot.word);
-            }
+        }
+        // Where it is done its hand has woken them.
+        if now.has(WAITED) && now.phase() != Phase::Done {
+            Ground::wake_all_on(&slot.word);
         }
         if let Claimant::Handle(job) = &placed.task.claimant {
             job.job().slot.store(u32::MAX, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! What a worker is told when it starts, and how it is started.
 
+use core::ops::Range;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,7 +15,7 @@ use super::super::error::ProcessError;
 use super::super::membership::{Membership, Seat};
 use super::super::record::{Record, Watcher};
 use super::super::{channel, codec, supervisor};
-use super::ground::Plan;
+use super::plan::Plan;
 
 /// A post's phases.
 pub(super) const STARTING: u32 = 1;
@@ -42,8 +43,8 @@ pub(super) struct Origin {
     pub(super) plan: Plan,
     /// Workers that serve; one more is for suspects.
     pub(super) workers: usize,
-    /// The line of each worker.
-    pub(super) lines: Vec<usize>,
+    /// The line of each worker, and the hands that take from it.
+    pub(super) lines: Vec<(usize, Range<u16>)>,
     pub(super) handshake: Duration,
     pub(super) nice: Option<i32>,
     pub(super) cores: Option<Vec<usize>>,
@@ -71,6 +72,8 @@ type Called = Option<(u32, Vec<u8>)>;
 pub(super) struct Spec {
     pub(super) worker: usize,
     pub(super) line: usize,
+    /// The hands that take from it: one of them is woken for a task.
+    pub(super) hands: Range<u16>,
     /// It leaves when its line is empty.
     pub(super) for_suspects: bool,
     pub(super) plan: Plan,
@@ -86,7 +89,7 @@ pub(super) struct Spec {
 
 /// The same, as tuples that serde knows.
 type Wire = (
-    (u64, u64, bool, bool),
+    (u64, u64, (u16, u16), bool, bool),
     (u64, u64, u64, u64, u64),
     (Option<i32>, Option<Vec<u64>>, Option<Vec<u8>>),
     (Option<u64>, Option<u64>),
@@ -98,7 +101,7 @@ impl Spec {
         let wide = |number: usize| number as u64;
         let plan = self.plan;
         let wire: Wire = (
-            (wide(self.worker), wide(self.line), self.for_suspects, self.captured),
+            (wide(self.worker), wide(self.line), (self.hands.start, self.hands.end), self.for_suspects, self.captured),
             (wide(plan.workers), wide(plan.threads), wide(plan.lines), wide(plan.per_line), wide(plan.most)),
             (
                 self.nice,
@@ -118,8 +121,9 @@ impl Spec {
         Ok(Self {
             worker: narrow(who.0),
             line: narrow(who.1),
-            for_suspects: who.2,
-            captured: who.3,
+            hands: who.2.0..who.2.1,
+            for_suspects: who.3,
+            captured: who.4,
             plan: Plan {
                 workers: narrow(plan.0),
                 threads: narrow(plan.1),
@@ -156,7 +160,8 @@ impl Origin {
         let bytes = || {
             let spec = Spec {
                 worker,
-                line: self.lines[worker],
+                line: self.lines[worker].0,
+                hands: self.lines[worker].1.clone(),
                 for_suspects: worker == self.workers,
                 plan: self.plan,
                 nice: self.nice,

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use super::super::child::panic_message;
 use super::super::codec::{self, Arrived};
 use super::super::membership::Seat;
-use super::super::registry::{self, Task as Function};
+use super::super::registry::{self, Ran, Task as Function};
 use super::desk::Desk;
-use super::task::{Claimant, Ending, JobRef, Task};
+use super::task::{Callback, Claimant, Ending, JobRef, Task};
 use crate::shm::message;
 use crate::task::{Payload, PoolError, TaskError, TaskHandle};
 
@@ -22,7 +22,8 @@ pub(super) struct Letter {
     function: u32,
     path: &'static str,
     many: bool,
-    bytes: Vec<u8>,
+    /// With the handles in it: whoever drops it releases them.
+    bytes: Arrived,
     moves: bool,
 }
 
@@ -45,7 +46,7 @@ impl Letter {
         }
         let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| ())
             .map_err(|reason| PoolError::Encode { task: path, reason })?;
-        Ok(Self { function, path, many, bytes, moves })
+        Ok(Self { function, path, many, bytes: Arrived::new(bytes), moves })
     }
 
     fn task(self, desk: &Desk, number: u64, claimant: Claimant) -> Task {
@@ -55,7 +56,7 @@ impl Letter {
             function: self.function,
             path: self.path,
             many: self.many,
-            arguments: Arrived::new(self.bytes),
+            arguments: self.bytes,
             moves: self.moves,
             retries: desk.terms.retries,
             limits: desk.terms.limits,
@@ -63,85 +64,84 @@ impl Letter {
         }
     }
 
-    /// Has the task run, with a handle whose value is an R.
-    pub(super) fn send<R: DeserializeOwned>(self, desk: &Arc<Desk>) -> Result<Option<TaskHandle<R>>, PoolError> {
-        let mut made = None;
-        let path = self.path;
-        let taken = desk.submit(|number| {
-            let (job, handle) = JobRef::new::<R>(desk, number, path);
-            made = Some(handle);
-            self.task(desk, number, Claimant::Handle(job))
-        })?;
-        Ok(taken.and(made))
+    /// Runs it in this process: what comes of it.
+    fn run_here(self) -> Ending {
+        let Some(entry) = registry::entry(self.function) else {
+            return Err(PoolError::NotRegistered { task: self.path }.into());
+        };
+        // The handles in it are on their way to anybody, and arrive here.
+        let ran = catch_unwind(AssertUnwindSafe(|| entry.run(self.bytes.bytes(), &Seat::anybody(), &mut |_| ())));
+        let ending = match ran {
+            Ok(Ran::Returned(bytes)) => Ok(Arrived::new(bytes)),
+            Ok(Ran::Undecodable(reason)) => Err(TaskError::undecodable_arguments(reason)),
+            Ok(Ran::Unencodable(reason)) => Err(TaskError::unencodable_result(reason)),
+            Err(panic) => Err(TaskError::Panicked { message: panic_message(&*panic).to_owned() }),
+        };
+        ending.map_err(|error| error.of(self.path))
     }
-
-    /// Has the task run; what comes of it goes into a channel.
-    pub(super) fn send_into(self, desk: &Desk, to: Sender<Ending>) -> Result<bool, PoolError> {
-        desk.submit(|number| self.task(desk, number, Claimant::Channel(to))).map(|taken| taken.is_some())
-    }
 }
 
-/// What a call here gave, where the queue was full and the caller runs.
-fn call_here<F: Function<A>, A>(function: F, arguments: A) -> Result<F::Output, TaskError> {
-    catch_unwind(AssertUnwindSafe(|| function.call(arguments)))
-        .map_err(|panic| TaskError::Panicked { message: panic_message(&*panic).to_owned() })
-}
-
-/// The same, as what comes of a task.
-fn ending_of<R: Serialize>(result: Result<R, TaskError>, task: &'static str) -> Ending {
-    let bytes = codec::encode(&result?, &Seat::anybody());
-    bytes.map(Arrived::new).map_err(|reason| TaskError::Encode { what: Payload::Result, task, reason })
-}
-
-pub(super) fn with_handle<F, A>(desk: &Arc<Desk>, function: F, arguments: A) -> Result<TaskHandle<F::Output>, PoolError>
+/// Has a call run, with a handle.
+pub(super) fn with_handle<F, A>(desk: &Arc<Desk>, arguments: &A) -> Result<TaskHandle<F::Output>, PoolError>
 where
     F: Function<A>,
     A: Serialize,
 {
-    let letter = Letter::write::<F, A>(desk, &arguments, false)?;
+    send(desk, Letter::write::<F, A>(desk, arguments, false)?, false)
+}
+
+/// Has a chunk of a map run. Where the queue is full it waits: a map is in no hurry to go on.
+pub(super) fn chunk<R: DeserializeOwned>(desk: &Arc<Desk>, letter: Letter) -> Result<TaskHandle<R>, PoolError> {
+    send(desk, letter, true)
+}
+
+fn send<R: DeserializeOwned>(desk: &Arc<Desk>, letter: Letter, waits: bool) -> Result<TaskHandle<R>, PoolError> {
+    let mut made = None;
     let path = letter.path;
-    match letter.send(desk)? {
-        Some(handle) => Ok(handle),
-        None => {
-            let ending = ending_of(call_here(function, arguments), path);
-            let (job, handle) = JobRef::new::<F::Output>(desk, u64::MAX, path);
-            job.end(ending);
-            Ok(handle)
-        }
-    }
+    let back = desk.submit(waits, letter, |letter, number| {
+        let (job, handle) = JobRef::new::<R>(desk, number, path);
+        made = Some(handle);
+        letter.task(desk, number, Claimant::Handle(job))
+    })?;
+    let ending = back.map(Letter::run_here);
+    Ok(made.unwrap_or_else(|| {
+        let (job, handle) = JobRef::new::<R>(desk, u64::MAX, path);
+        job.end(ending.unwrap_or(Err(TaskError::Cancelled)));
+        handle
+    }))
 }
 
-pub(super) fn without_handle<F, A>(desk: &Arc<Desk>, function: F, arguments: A) -> Result<(), PoolError>
+/// Has a chunk of a map run; what comes of it goes into a channel. Where the queue is full it waits.
+pub(super) fn chunk_into(desk: &Desk, letter: Letter, to: Sender<Ending>) -> Result<(), PoolError> {
+    desk.submit(true, letter, |letter, number| letter.task(desk, number, Claimant::Channel(to))).map(drop)
+}
+
+/// Has a call run, of which nobody hears.
+pub(super) fn without_handle<F, A>(desk: &Desk, arguments: &A) -> Result<(), PoolError>
 where
     F: Function<A>,
     A: Serialize,
 {
-    let letter = Letter::write::<F, A>(desk, &arguments, false)?;
-    if desk.submit(|number| letter.task(desk, number, Claimant::Nobody))?.is_none() {
-        let _ = call_here(function, arguments);
-    }
+    let letter = Letter::write::<F, A>(desk, arguments, false)?;
+    let back = desk.submit(false, letter, |letter, number| letter.task(desk, number, Claimant::Nobody))?;
+    drop(back.map(Letter::run_here));
     Ok(())
 }
 
-pub(super) fn with_callback<F, A, C>(desk: &Arc<Desk>, function: F, arguments: A, then: C) -> Result<(), PoolError>
+/// Has a call run, and then `then` called.
+pub(super) fn with_callback<F, A, C>(desk: &Desk, arguments: &A, then: C) -> Result<(), PoolError>
 where
     F: Function<A>,
     A: Serialize,
     C: FnOnce(Result<F::Output, TaskError>) + Send + 'static,
 {
-    let letter = Letter::write::<F, A>(desk, &arguments, false)?;
+    let letter = Letter::write::<F, A>(desk, arguments, false)?;
     let path = letter.path;
-    let mut then = Some(then);
-    let taken = desk.submit(|number| {
-        let callback = then.take().map(|then| {
-            let call = move |ending: Ending| then(ending.and_then(|bytes| read(bytes, path)));
-            Box::new(call) as super::task::Callback
-        });
-        letter.task(desk, number, callback.map_or(Claimant::Nobody, Claimant::Call))
-    })?;
-    if let (None, Some(then)) = (taken, then) {
-        let result = call_here(function, arguments);
-        let _ = catch_unwind(AssertUnwindSafe(|| then(result)));
+    let call: Callback = Box::new(move |ending: Ending| then(ending.and_then(|bytes| read(bytes, path))));
+    let back =
+        desk.submit(false, (letter, call), |(letter, call), number| letter.task(desk, number, Claimant::Call(call)))?;
+    if let Some((letter, call)) = back {
+        desk.terms.callbacks.call(call, letter.run_here());
     }
     Ok(())
 }

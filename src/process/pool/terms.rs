@@ -1,11 +1,13 @@
 //! What a pool was asked to be.
 
 use core::fmt;
+use core::ops::Range;
 use std::sync::PoisonError;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::plan::Plan;
 use super::task::{Callback, Ending, Limits};
 use crate::primitive::plain::{Mutex, MutexGuard};
 use crate::task::{Dispatch, WhenFull};
@@ -34,6 +36,14 @@ impl Terms {
             return Some(self.workers);
         }
         (self.dispatch != Dispatch::SharedQueue).then_some(line)
+    }
+
+    /// The hands that take tasks of a line.
+    pub(super) fn hands_of_line(&self, plan: Plan, line: usize) -> Range<u16> {
+        match self.worker_of_line(line) {
+            Some(worker) => plan.hands_of(worker),
+            None => plan.hands_of(0).start..plan.hands_of(self.workers - 1).end,
+        }
     }
 
     /// Where a worker takes tasks from.
