@@ -52,6 +52,12 @@ pub(crate) use waiting::*;
 #[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 pub(crate) mod model;
 
+#[cfg(all(test, millpond_shuttle))]
+#[path = "primitive/schedules.rs"]
+mod shuttled;
+#[cfg(all(test, millpond_shuttle))]
+pub(crate) use shuttled::schedules;
+
 /// Locks whose first wait allocates nothing, for what lives as long as the program and is no protocol of its own.
 #[cfg(all(feature = "process", not(millpond_loom)))]
 pub(crate) mod plain {

@@ -17,6 +17,9 @@ pub(crate) mod slot;
 #[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 #[expect(unsafe_code, reason = "the models meet the protocols' duties")]
 mod models;
+#[cfg(all(test, millpond_shuttle))]
+#[expect(unsafe_code, reason = "whole lives meet the protocols' duties")]
+mod schedules;
 
 pub(crate) use depot::Depot;
 #[cfg(not(millpond_loom))]

@@ -15,16 +15,7 @@ use loom::thread;
 use super::queue::{Queue, Refusal};
 use super::room::Room;
 use super::sleep::Sleep;
-
-/// Runs `life` in half as many random schedules, and in as many of few preemptions at bad places (PCT).
-fn schedules(life: impl Fn() + Send + Sync + 'static) {
-    let told = std::env::var("MILLPOND_SCHEDULES").ok();
-    let count = told.map_or(10_000, |count| count.parse().expect("a number of schedules"));
-    let life = std::sync::Arc::new(life);
-    let same = std::sync::Arc::clone(&life);
-    loom::check_random(move || same(), count / 2);
-    loom::check_pct(move || life(), count - count / 2, 3);
-}
+use crate::primitive::schedules;
 
 const WORKERS: usize = 3;
 const SUBMITTERS: usize = 3;

@@ -13,8 +13,8 @@ use super::Operation;
 
 /// Threads that a program starts at most for one pool.
 const THREADS: usize = 6;
-/// More than a segment holds, and less than addresses reach.
-const ABSURD: usize = 1 << 50;
+/// What a program may have of anything that takes memory: some 8 MB. More is asked for only where nobody has it.
+const PLENTY: usize = 1 << 17;
 
 /// A number as settings have them: few, around a power of two, or far too many.
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -35,6 +35,13 @@ impl Number {
             14 => usize::MAX >> (detail % 50),
             _ => usize::MAX - detail,
         }
+    }
+
+    /// As [`get`](Self::get), but what the machine may have and would take long to give, from [`PLENTY`] to `nobody`, is
+    /// little instead.
+    fn modest(self, nobody: usize) -> usize {
+        let number = self.get();
+        if (PLENTY..nobody).contains(&number) { number % PLENTY } else { number }
     }
 }
 
@@ -149,7 +156,7 @@ fn values(reserve: usize, limit: usize, magazine: usize) {
         Err(error) => {
             let text = error.to_string();
             // More than there is of anything is refused too.
-            assert!(reserve > limit || !(1..=127).contains(&magazine) || reserve > 1 << 16, "{text}");
+            assert!(reserve > limit || !(1..=127).contains(&magazine) || reserve >= PLENTY, "{text}");
         }
     }
 }
@@ -165,7 +172,7 @@ fn queue(values: usize) {
             assert!((0..values.min(40)).all(|n| queue.try_get() == Ok(n as u64)) && queue.is_empty());
         }
         Err(error @ QueueError::Capacity { .. }) => says(&error, values),
-        Err(error) => assert!(matches!(error, QueueError::Memory(_)) && values > 1 << 10, "{error} for {values}"),
+        Err(error) => assert!(matches!(error, QueueError::Memory(_)) && values >= PLENTY, "{error} for {values}"),
     }
 }
 
@@ -176,7 +183,7 @@ fn pipe(messages: usize) {
             assert_eq!(far.try_recv(), Ok(9));
         }
         Err(error @ PipeError::Capacity { .. }) => says(&error, messages),
-        Err(error) => assert!(matches!(error, PipeError::Memory(_)) && messages > 1 << 10, "{error} for {messages}"),
+        Err(error) => assert!(matches!(error, PipeError::Memory(_)) && messages >= PLENTY / 2, "{error} for {messages}"),
     }
 }
 
@@ -198,6 +205,19 @@ fn permits(permits: usize, more: usize) {
         Err(error @ SemaphoreError::TooMany { .. }) => says(&error, permits),
         Err(error) => panic!("{error}"),
     }
+}
+
+fn slice(len: usize) {
+    match SharedSlice::<u64>::new(len) {
+        Ok(slice) => assert!(slice.len() == len && len < PLENTY && slice.iter().all(|n| *n == 0)),
+        Err(error) => assert!(len >= PLENTY && says_bytes(&error, len), "{error}"),
+    }
+}
+
+/// An error says how many bytes so many values have, or that these are too many to be counted.
+fn says_bytes(error: &impl ToString, len: usize) -> bool {
+    let bytes = len.checked_mul(8).unwrap_or(usize::MAX);
+    error.to_string().contains(&bytes.to_string())
 }
 
 impl Op {
@@ -249,10 +269,8 @@ impl Op {
                 }
             }
             Self::Values { reserve, limit, magazine } => {
-                // What can be had is not to take long.
-                let reserve = reserve.get();
-                let reserve = if reserve > 1 << 20 && reserve < 1 << 33 { 1 << 12 } else { reserve };
-                values(reserve, limit.get(), magazine.get());
+                // 2^40 values are 48 TiB: nobody has them.
+                values(reserve.modest(1 << 40), limit.get(), magazine.get());
             }
             Self::Recycled { limit } => {
                 let limit = limit.get();
@@ -261,18 +279,17 @@ impl Op {
                 assert!(held.iter().all(Result::is_ok));
                 assert_eq!(recycler.get_timeout(Duration::ZERO).is_ok(), limit > 9, "a limit of {limit}");
             }
-            Self::Queue { values } => queue(values.get()),
-            Self::Pipe { messages } => pipe(messages.get()),
+            // More is refused for its number.
+            Self::Queue { values } => queue(values.modest(1 << 25)),
+            Self::Pipe { messages } => pipe(messages.modest(1 << 21)),
             Self::Permits { permits: first, more } => permits(first.get(), more.get()),
             Self::Parties { parties } => match ipc::Barrier::new(parties.get()) {
                 Ok(barrier) => assert_eq!((barrier.parties(), barrier.waiting()), (parties.get(), 0)),
                 Err(error @ BarrierError::Parties { .. }) => says(&error, parties.get()),
                 Err(error) => panic!("{error}"),
             },
-            Self::Slice { len } => match SharedSlice::<u64>::new(len.get()) {
-                Ok(slice) => assert!(slice.len() == len.get() && len.get() < ABSURD && slice.iter().all(|n| *n == 0)),
-                Err(error) => assert!(len.get() > 1 << 18 && !error.to_string().is_empty(), "{error}"),
-            },
+            // A block of shared memory has at most 4 GiB.
+            Self::Slice { len } => slice(len.modest(1 << 30)),
         }
     }
 }
