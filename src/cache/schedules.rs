@@ -13,6 +13,7 @@ use loom::thread;
 
 use super::depot::{Depot, Source};
 use super::registry::{PoolKey, PoolRegistry, PoolThread};
+use super::slot::Slot;
 use crate::primitive::schedules;
 
 const BLOCKS: usize = 40;
@@ -67,6 +68,11 @@ struct Parcel(NonNull<u8>);
 // SAFETY: a number.
 unsafe impl Send for Parcel {}
 
+/// A block by way of the slot. Here a slot without a frame points nowhere, so that it is not looked into.
+fn take(slot: &Slot, depot: &Depot<Numbers>) -> Option<NonNull<u8>> {
+    if slot.cached() > 0 { slot.pop() } else { None }.or_else(|| slot.pop_slow(depot))
+}
+
 struct Town {
     depot: Depot<Numbers>,
     registry: PoolRegistry<Numbers>,
@@ -111,7 +117,7 @@ impl Town {
                     if !slot.is_engaged() {
                         slot.set_capacity(2);
                     }
-                    if let Some(block) = slot.pop().or_else(|| slot.pop_slow(&self.depot)) {
+                    if let Some(block) = take(slot, &self.depot) {
                         self.taken(block);
                         mine.push(block);
                     }
@@ -192,8 +198,7 @@ fn a_pool_is_dropped_while_threads_end() {
                     // Nobody uses a pool that may be dropped: only what they keep of it is left.
                     if let Some(slot) = town.registry.slot_for(&local, key) {
                         slot.set_capacity(2);
-                        let blocks: Vec<_> =
-                            (0..3).filter_map(|_| slot.pop().or_else(|| slot.pop_slow(&town.depot))).collect();
+                        let blocks: Vec<_> = (0..3).filter_map(|_| take(slot, &town.depot)).collect();
                         for block in blocks {
                             if !slot.push(block) {
                                 // SAFETY: taken from this depot.

@@ -17,4 +17,3 @@ pub(crate) fn schedules(life: impl Fn() + Send + Sync + 'static) {
     Runner::new(RandomScheduler::new(count / 2), config.clone()).run(move || same());
     Runner::new(PctScheduler::new(3, count - count / 2), config).run(move || life());
 }
-

@@ -183,7 +183,9 @@ fn pipe(messages: usize) {
             assert_eq!(far.try_recv(), Ok(9));
         }
         Err(error @ PipeError::Capacity { .. }) => says(&error, messages),
-        Err(error) => assert!(matches!(error, PipeError::Memory(_)) && messages >= PLENTY / 2, "{error} for {messages}"),
+        Err(error) => {
+            assert!(matches!(error, PipeError::Memory(_)) && messages >= PLENTY / 2, "{error} for {messages}")
+        }
     }
 }
 
