@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let started = Arc::new(Mutex::new(BTreeSet::new()));
     let hook = Arc::clone(&started);
     let pool = ThreadPool::builder()

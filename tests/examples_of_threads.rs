@@ -11,6 +11,9 @@ mod semaphore;
 #[expect(dead_code, reason = "an example's main is not called")]
 #[path = "../examples/thread.rs"]
 mod thread;
+#[expect(dead_code, reason = "an example's main is not called")]
+#[path = "../examples/thread_pool.rs"]
+mod thread_pool;
 
 fn printed(out: Vec<u8>) -> String {
     String::from_utf8(out).unwrap()
@@ -36,6 +39,30 @@ fn a_thread_is_named_joined_and_its_panic_an_error() {
             "Refused: the system started no thread 'greedy'",
         ],
     );
+}
+
+#[test]
+fn a_pool_is_ready_up_front_and_the_fifth_task_waits() {
+    let mut out = Vec::new();
+    thread_pool::run(&mut out).unwrap();
+    let printed = printed(out);
+    says(
+        &printed,
+        &[
+            "4 were ready before the first task.",
+            "task 5 waits: true\n  task 5 ran on mill-",
+            "a callback was told:    Ok(42)",
+            "a panic is an error:    the task panicked: out of flour",
+            "map keeps the order:    [1, 4, 9, 16, 25]",
+            "a scope changed:        RYE OATS SPELT",
+            "fork_join added up:     500000500000",
+            "join before close:      the pool is open",
+            "a task after close:     the pool is closed",
+        ],
+    );
+    for worker in 0..4 {
+        says(&printed, &[&format!("runs on mill-{worker}\n"), &format!("\n  worker {worker}: ")]);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Pools that are made and dropped leave nothing: no memory, no thread. Alone in its process, whose memory it reads.
+//! Pools that are made and dropped leave nothing: no memory, no thread, no descriptor. Alone in its process, whose memory it reads.
 #![cfg(feature = "thread")]
 
 use millpond::thread::ThreadPool;
@@ -19,9 +19,12 @@ fn a_thousand_pools_leave_nothing() {
         drop(handles);
     };
     (0..200).for_each(|_| round());
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let open = descriptors();
     let before = status("VmRSS:");
     (0..1000).for_each(|_| round());
     let after = status("VmRSS:");
+    assert_eq!(descriptors(), open);
     assert!(after < before + 2048, "resident memory grew from {before} to {after} kB");
     let left = std::fs::read_dir("/proc/self/task")
         .unwrap()

@@ -10,7 +10,7 @@ use rows::{Row, Target};
 
 fn main() {
     let options = Options::from_command_line();
-    let workshop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), options.profile);
+    let workshop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), options.profile).take_built(options.built);
     let program = match workshop.build("thread-worker", "threads", &["thread-worker", "alloc-system"]) {
         Ok(program) => program,
         Err(reason) => {
@@ -25,7 +25,8 @@ fn main() {
             let peers = row.peers.iter().filter(|peer| options.wants_peer(peer));
             let able: Vec<Worker> =
                 [MILLPOND].iter().chain(row.own).chain(peers).map(|name| contestant(name)).collect();
-            let rounds = Rounds::run::<&str>(&able, &format!("{}-{workers}", row.name), &[], options.rounds);
+            let name = format!("{}-{workers}", row.name);
+            let rounds = Rounds::run_recorded::<&str>(&able, &name, &[], options.rounds, &options);
             results.push((row, workers, rounds));
         }
     }
@@ -40,11 +41,9 @@ fn main() {
 
 /// The ratios to the best peer, against the targets.
 fn judge(results: &[(&Row, usize, Rounds)], options: &Options) {
-    let title = format!(
-        "ThreadPool, time as a ratio: median of {} rounds (quartiles), {}",
-        options.rounds,
-        options.profile.title()
-    );
+    let count = results.iter().map(|(_, _, rounds)| rounds.count()).min().unwrap_or(0);
+    let title =
+        format!("ThreadPool, time as a ratio: median of {count} rounds (quartiles), {}", options.profile.title());
     let headings = ["work", "workers", "figure", "against", "ratio", "quartiles", "best", "target", ""];
     let mut table = Table::new(&title, headings);
     for (row, workers, rounds) in results {
