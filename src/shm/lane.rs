@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 use super::block::Owner;
 use super::error::ShmError;
 use super::id::Id;
-use super::ring::{NoSlot, Ring, Slots};
+use super::ring::{Fence, NoSlot, Ring, Slots};
 use super::segment::Segment;
 use super::wake::Signal;
 use super::{step, transit};
@@ -189,9 +189,23 @@ impl<'a> Lane<'a> {
         self
     }
 
+    /// How a slot of it is given on. One that sleeps alone, as at a pipe, sleeps for each message: a fence of all processes
+    /// each time would cost more than it spares.
+    #[inline]
+    pub(super) fn fence(&self) -> Fence {
+        if self.single || !self.segment.fenced { Fence::Mine } else { Fence::Sleepers }
+    }
+
+    /// Wakes one, after a slot was given on with [`fence`](Self::fence).
     #[inline]
     pub(super) fn wake(&self, signal: &Signal) {
-        if self.single { signal.wake_only_fenced() } else { signal.wake_one_fenced() }
+        if self.single {
+            signal.wake_only_fenced();
+        } else if self.segment.fenced {
+            signal.wake_one_unfenced();
+        } else {
+            signal.wake_one_fenced();
+        }
     }
 
     /// Says how many slots it has, for who sweeps: before anybody else can see it.
@@ -237,7 +251,7 @@ impl<'a> Lane<'a> {
         for _ in 0..=self.ring.slots.count {
             let Ok(claim) = self.ring.claim_full(me, || ()) else { return };
             self.release_listed(me, claim.index, claim.note);
-            self.ring.release(claim);
+            self.ring.release(claim, self.fence());
         }
     }
 

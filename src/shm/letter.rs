@@ -230,7 +230,7 @@ impl Lane<'_> {
         step::reach(6);
         let note = ready.note;
         ready.sent();
-        self.ring.publish(claim, note);
+        self.ring.publish(claim, note, self.fence());
         step::reach(7);
         self.wake(&self.sleepers.items);
         Ok(())
@@ -275,7 +275,7 @@ impl Lane<'_> {
         }
         let good = if listed == 0 { Ok(()) } else { self.claim_listed(&claim, arrived) };
         step::reach(13);
-        self.ring.release(claim);
+        self.ring.release(claim, self.fence());
         step::reach(14);
         self.wake(&self.sleepers.space);
         good.map_err(LaneError::Shm)
