@@ -11,9 +11,9 @@ use super::here::Here;
 use super::id::Id;
 use super::lane::{CARRIED, CARRIER, Lane, LaneError, MOST_HANDLES, WORDS, open_carrier, unpack};
 use super::message::{CodecError, INLINE, Packet};
-use super::object::Kind;
 use super::ring::{Claim, NoSlot};
-use super::{step, store, transit};
+use super::shape::Kind;
+use super::{free, step, store, transit};
 use crate::os::shared::{copy_in, copy_out};
 use crate::primitive::Ordering;
 
@@ -194,7 +194,7 @@ impl Arrived {
     fn release(&mut self) {
         let (segment, me) = (self.here.segment, self.here.me());
         for id in self.handles.drain(..) {
-            transit::release(segment, me, id);
+            free::release(segment, me, id);
         }
         if let Some((carrier, ..)) = self.carrier {
             store::give(segment, me, carrier);
