@@ -11,7 +11,7 @@ mod imp {
     #[cfg(any(feature = "thread", feature = "process"))]
     pub(crate) use core::sync::atomic::fence;
     #[cfg(feature = "process")]
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32};
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicI32, compiler_fence};
     pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 

@@ -105,10 +105,12 @@ fn handles_sent_in_vain() {
 
 #[test]
 fn nothing_is_left_behind() {
+    let before = open_in_a_command();
     // What the supervisor takes for good.
     Process::spawn(work, (1,)).unwrap().join().unwrap();
     let baseline = open_in_a_command();
     assert!(baseline.contains("pipe"), "{baseline:?}");
+    assert_eq!(baseline, before, "a command holds what it did not hold before there was shared memory and a keeper");
     let (descriptors, threads) = (entries("/proc/self/fd"), entries("/proc/self/task"));
     let inherited = open_files("/proc/self/fd").len();
 

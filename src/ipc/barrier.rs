@@ -13,7 +13,9 @@ use super::handle;
 use super::wait::{self, Waiter};
 use crate::shm;
 use crate::shm::flag::{Arrival, Parties};
-use crate::shm::object::{Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{Kind, Shape};
 
 /// Where a number of parties wait until all have come.
 ///

@@ -14,7 +14,9 @@ use super::handle;
 use super::lock::Guard;
 use super::wait::{self, TICK};
 use crate::shm::lock::Found;
-use crate::shm::object::{Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{Kind, Shape};
 use crate::shm::wake::Signal;
 use crate::shm::{ShmError, step};
 

@@ -6,6 +6,33 @@ use crate::shm::ShmError;
 use crate::shm::lane::LaneError;
 use crate::shm::message::CodecError;
 
+/// What all of them have in common: the error behind the error, and that without shared memory there is nothing.
+macro_rules! errors_over_memory {
+    ($($error:ident $(($($cause:ident),+))?),+) => {$(
+        impl std::error::Error for $error {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                match self {
+                    $($(Self::$cause(error) => Some(error),)+)?
+                    Self::Memory(error) => Some(error),
+                    _ => None,
+                }
+            }
+        }
+
+        impl From<ShmError> for $error {
+            fn from(error: ShmError) -> Self {
+                Self::Memory(error)
+            }
+        }
+    )+};
+}
+errors_over_memory!(QueueError(Encode, Decode), PipeError(Encode, Decode), LockError, SemaphoreError, BarrierError);
+
+/// For something that can't be made for so many of what it is made for.
+fn impossible(f: &mut fmt::Formatter<'_>, what: &str, asked: usize, of: &str, most: usize) -> fmt::Result {
+    write!(f, "{what} can't be made for {asked} {of}: from 1 to {most} are possible")
+}
+
 /// Why a value was not put into a queue, or not got out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -40,29 +67,11 @@ impl fmt::Display for QueueError {
             Self::Empty => f.write_str("the queue is empty"),
             Self::TimedOut => f.write_str("the queue did not serve in time"),
             Self::Closed => f.write_str("the queue is closed"),
-            Self::Capacity { values, most } => {
-                write!(f, "a queue can't be made for {values} values: from 1 to {most} are possible")
-            }
+            Self::Capacity { values, most } => impossible(f, "a queue", *values, "values", *most),
             Self::Encode(error) => write!(f, "the value can't be encoded: {error}"),
             Self::Decode(error) => write!(f, "what came out of the queue is no such value: {error}"),
             Self::Memory(error) => error.fmt(f),
         }
-    }
-}
-
-impl std::error::Error for QueueError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Encode(error) | Self::Decode(error) => Some(error),
-            Self::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<ShmError> for QueueError {
-    fn from(error: ShmError) -> Self {
-        Self::Memory(error)
     }
 }
 
@@ -100,29 +109,11 @@ impl fmt::Display for PipeError {
             Self::Full => f.write_str("the pipe is full"),
             Self::Empty => f.write_str("no message waits in the pipe"),
             Self::TimedOut => f.write_str("the pipe's other end did not answer in time"),
-            Self::Capacity { values, most } => {
-                write!(f, "a pipe can't be made for {values} messages: from 1 to {most} are possible")
-            }
+            Self::Capacity { values, most } => impossible(f, "a pipe", *values, "messages", *most),
             Self::Encode(error) => write!(f, "the message can't be encoded: {error}"),
             Self::Decode(error) => write!(f, "what came out of the pipe is no such message: {error}"),
             Self::Memory(error) => error.fmt(f),
         }
-    }
-}
-
-impl std::error::Error for PipeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Encode(error) | Self::Decode(error) => Some(error),
-            Self::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<ShmError> for PipeError {
-    fn from(error: ShmError) -> Self {
-        Self::Memory(error)
     }
 }
 
@@ -176,21 +167,6 @@ impl fmt::Display for LockError {
     }
 }
 
-impl std::error::Error for LockError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<ShmError> for LockError {
-    fn from(error: ShmError) -> Self {
-        Self::Memory(error)
-    }
-}
-
 /// Why a permit was not had, or not given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -223,21 +199,6 @@ impl fmt::Display for SemaphoreError {
     }
 }
 
-impl std::error::Error for SemaphoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<ShmError> for SemaphoreError {
-    fn from(error: ShmError) -> Self {
-        Self::Memory(error)
-    }
-}
-
 /// Why a barrier did not let anybody through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -262,25 +223,8 @@ impl fmt::Display for BarrierError {
         match self {
             Self::Broken => f.write_str("the barrier is broken: a party died, was late, or gave up"),
             Self::TimedOut => f.write_str("the other parties did not come to the barrier in time, which is broken now"),
-            Self::Parties { parties, most } => {
-                write!(f, "a barrier can't be made for {parties} parties: from 1 to {most} are possible")
-            }
+            Self::Parties { parties, most } => impossible(f, "a barrier", *parties, "parties", *most),
             Self::Memory(error) => error.fmt(f),
         }
-    }
-}
-
-impl std::error::Error for BarrierError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Memory(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<ShmError> for BarrierError {
-    fn from(error: ShmError) -> Self {
-        Self::Memory(error)
     }
 }

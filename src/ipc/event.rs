@@ -12,7 +12,9 @@ use super::handle;
 use super::wait::{self, Waiter};
 use crate::shm::ShmError;
 use crate::shm::flag::Flag;
-use crate::shm::object::{Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{Kind, Shape};
 
 /// A flag that processes wait for: all of them go on when it is set.
 ///

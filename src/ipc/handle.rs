@@ -6,8 +6,9 @@ use serde::ser::{Error as _, Serializer};
 use crate::shm::ShmError;
 use crate::shm::id::Id;
 use crate::shm::message;
-use crate::shm::object::{Hold, Shape};
-use crate::shm::transit;
+use crate::shm::object::Hold;
+use crate::shm::shape::Shape;
+use crate::shm::{free, transit};
 
 /// Why a handle can't be written into a file or sent by other means.
 const ELSEWHERE: &str =
@@ -39,7 +40,7 @@ pub(super) fn deserialize_one_of<'de, D: Deserializer<'de>>(
     let object = transit::object_of(here.segment, id);
     let hold = shapes.iter().map(|shape| Hold::get(here, object, *shape)).find(Result::is_ok);
     let hold = hold.unwrap_or(Err(ShmError::Stale));
-    transit::release(here.segment, here.me(), id);
+    free::release(here.segment, here.me(), id);
     hold.map_err(D::Error::custom)
 }
 

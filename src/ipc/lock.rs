@@ -18,7 +18,9 @@ use super::handle;
 use super::wait::{self, TICK};
 use crate::os::shared::processors;
 use crate::shm::lock::{Found, Holder, LockWord};
-use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{BODY, Kind, Shape};
 use crate::shm::{self, ShmError};
 
 /// Mutual exclusion over plain data in shared memory: one holder among all processes and threads.

@@ -17,9 +17,11 @@ use crate::shm::block::{State, Word};
 use crate::shm::id::{Id, Kind as IdKind};
 use crate::shm::lane::{self, Lane};
 use crate::shm::letter::{Arrived, Ready};
-use crate::shm::object::{Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{Kind, Shape};
 use crate::shm::wake::Signal;
-use crate::shm::{self, Here, bodies, transit};
+use crate::shm::{self, Here, bodies, free};
 
 /// One of the two ends of a pipe: sends `S`, receives `R`.
 ///
@@ -299,7 +301,7 @@ impl<S, R: DeserializeOwned> PipeEnd<S, R> {
 impl<S, R> Drop for PipeEnd<S, R> {
     fn drop(&mut self) {
         if let Ok(here) = shm::here() {
-            transit::close_end(here.segment, here.me(), self.end, self.side);
+            free::close_end(here.segment, here.me(), self.end);
         }
     }
 }
@@ -338,7 +340,7 @@ impl<'de, S, R> Deserialize<'de> for PipeEnd<S, R> {
         };
         let found = found.and_then(|hold| count_of(&hold, 2).map(|count| (hold, count)));
         found.map(|(hold, count)| Self::new(hold, end, count)).map_err(|error| {
-            transit::release(here.segment, here.me(), end);
+            free::release(here.segment, here.me(), end);
             D::Error::custom(error)
         })
     }

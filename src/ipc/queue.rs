@@ -15,7 +15,9 @@ use super::handle;
 use super::wait::{self, Wait, Waiter};
 use crate::shm::lane::{self, Lane};
 use crate::shm::letter::{Arrived, Ready};
-use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{BODY, Kind, Shape};
 use crate::shm::stages::{self, Stages};
 use crate::shm::{self, Here, ShmError};
 

@@ -12,8 +12,10 @@ use super::error::SemaphoreError;
 use super::handle;
 use super::wait::{self, Waiter};
 use crate::shm::bodies::SemaphoreBody;
-use crate::shm::object::{Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
 use crate::shm::permits::{self, NoPermit};
+use crate::shm::shape::{Kind, Shape};
 use crate::shm::{self, Here, ShmError};
 
 /// A number of permits: whoever wants one waits until there is one.

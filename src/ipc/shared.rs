@@ -12,7 +12,9 @@ use serde::ser::{Serialize, Serializer};
 use super::codec::Plain;
 use super::handle;
 use crate::shm::ShmError;
-use crate::shm::object::{BODY, Hold, Kind, Making, Shape};
+use crate::shm::making::Making;
+use crate::shm::object::Hold;
+use crate::shm::shape::{BODY, Kind, Shape};
 
 /// Plain data in shared memory: like an `Arc` between processes.
 ///

@@ -14,9 +14,9 @@ use crate::primitive::Ordering;
 use crate::shm::block::Word;
 use crate::shm::id::{Id, Kind as IdKind};
 use crate::shm::message;
-use crate::shm::object::{Kind, Shape};
 use crate::shm::segment::Entry;
-use crate::shm::{self, Here, ShmError, step, store, transit};
+use crate::shm::shape::{Kind, Shape};
+use crate::shm::{self, Here, ShmError, free, step, store};
 
 /// A slice of plain data in shared memory, with one owner: like a boxed slice that moves to another process without being
 /// copied.
@@ -174,7 +174,7 @@ impl<'de, T: Plain> Deserialize<'de> for SharedSlice<T> {
         let here = shm::here().map_err(D::Error::custom)?;
         let found = Self::found(here, id, len);
         if found.is_none() {
-            transit::release(here.segment, here.me(), id);
+            free::release(here.segment, here.me(), id);
         }
         found.ok_or_else(|| D::Error::custom(NO_SLICE))
     }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::os::shared::{online, processors};
+use crate::os::shared::{fence_others, online, processors};
 use crate::primitive::{AtomicU32, Ordering, spin_loop};
 use crate::shm::object::Hold;
 use crate::shm::wake::Signal;
@@ -35,6 +35,8 @@ const RETRY: u32 = 64;
 /// Pauses before the first look of a queue's waiter, some four microseconds: so much is put meanwhile that it has work for a
 /// while, in lines that nobody else is at. Whoever looks at once finds one value, and takes its line from who writes.
 const GATHERING: u32 = 256;
+/// How long a queue's waiter sleeps at most where the system makes no fence for it: it might have been overlooked.
+const OVERLOOKED: Duration = Duration::from_millis(1);
 /// Looks of one that never sleeps, between two at the clock.
 const SPINS_A_LOOK: u32 = 1 << 12;
 
@@ -44,7 +46,7 @@ pub(super) struct Waiter {
     way: AtomicU32,
     spins: AtomicU32,
     sleeps: AtomicU32,
-    /// Pauses before the first look.
+    /// Pauses before the first look; whoever gathers sees to the fence, too (`shm::ring::Fence`).
     gathering: u32,
 }
 
@@ -121,12 +123,14 @@ impl Waiter {
             }
             if self.sleeps() {
                 let announced = signal.announce();
+                let fenced = self.gathering == 0 || fence_others();
                 if let Some(result) = done() {
                     return result;
                 }
-                let untimed = deadline.is_none() && sleepers::without_clock(signal, || signal.sleep(announced, None));
+                let untimed =
+                    fenced && deadline.is_none() && sleepers::without_clock(signal, || signal.sleep(announced, None));
                 if !untimed {
-                    signal.sleep(announced, Some(left.min(TICK)));
+                    signal.sleep(announced, Some(left.min(if fenced { TICK } else { OVERLOOKED })));
                 }
                 self.slept();
             } else if processors() == 1 {

@@ -170,6 +170,19 @@ pub(crate) fn shared_wake(word: &AtomicU32, most: i32) -> usize {
     usize::try_from(woken).unwrap_or(0)
 }
 
+/// Asks the system to let [`fence_others`], in whatever process, be a fence of this process's threads. Whether it will.
+pub(crate) fn join_fences() -> bool {
+    // SAFETY: asks for something; changes no memory.
+    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0 }
+}
+
+/// A full fence of this thread and of every thread of the processes that joined, whatever they are at. False if the system
+/// refuses.
+pub(crate) fn fence_others() -> bool {
+    // SAFETY: a fence; changes no memory.
+    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 }
+}
+
 /// The processors on which the calling thread may run.
 pub(crate) fn processors() -> usize {
     // SAFETY: all zeroes is an empty set.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::care::Supervisor;
 use super::charge::Charge;
-use super::supervisor::Supervisor;
 
 /// When to try again what the system refused.
 const A_WHILE: Duration = Duration::from_millis(20);

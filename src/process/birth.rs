@@ -4,7 +4,6 @@ use core::time::Duration;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
@@ -12,10 +11,10 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 
 use super::channel;
+pub(super) use super::charge::Worker;
 use super::charge::{Charge, Given};
 use super::error::ProcessError;
 use super::membership::Membership;
-use super::record::Watcher;
 use super::registry::{ENTRANCES, Identity, identity};
 use super::wire::{Greeting, Job, Kind};
 use crate::os::launch::{self, Launch};
@@ -79,23 +78,6 @@ pub(super) struct Birth {
     pub(super) worker: Option<(Vec<OwnedFd>, Worker)>,
     #[cfg(test)]
     pub(super) fault: Option<Fault>,
-}
-
-/// How a pool's worker is watched.
-pub(super) struct Worker {
-    pub(super) watcher: Arc<dyn Watcher>,
-    /// The reading end of its standard error.
-    pub(super) ears: OwnedFd,
-    /// Whether what it says there is passed on to ours.
-    pub(super) passed_on: bool,
-    /// How many of the last bytes are kept.
-    pub(super) most: usize,
-}
-
-impl core::fmt::Debug for Worker {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Worker").field("passed_on", &self.passed_on).finish_non_exhaustive()
-    }
 }
 
 /// What a test has go wrong.

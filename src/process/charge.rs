@@ -8,10 +8,9 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::birth::Worker;
 use super::channel;
 use super::codec::Arrived;
-use super::record::{Outcome, Record};
+use super::record::{Outcome, Record, Watcher};
 use super::registry::Identity;
 use super::wire::{Kind, Message, Reader, difference};
 use crate::os::launch::Launched;
@@ -59,6 +58,23 @@ impl AsFd for Given {
             Self::Lent(fd) => *fd,
             Self::Own(fd) => fd.as_fd(),
         }
+    }
+}
+
+/// How a pool's worker is watched.
+pub(super) struct Worker {
+    pub(super) watcher: Arc<dyn Watcher>,
+    /// The reading end of its standard error.
+    pub(super) ears: OwnedFd,
+    /// Whether what it says there is passed on to ours.
+    pub(super) passed_on: bool,
+    /// How many of the last bytes are kept.
+    pub(super) most: usize,
+}
+
+impl core::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Worker").field("passed_on", &self.passed_on).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,5 @@
 //! The child's side: recognising that one is a child, the handshake, the function, the end.
 
-use core::any::Any;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::birth::MARKER;
 use super::channel;
 use super::membership::Seat;
-use super::pool;
+pub(super) use super::registry::panic_message;
 use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
@@ -45,8 +44,11 @@ pub(super) fn reports() -> Option<&'static OwnedFd> {
     me()?.reports.as_ref()
 }
 
+/// What a pool's worker does: with what it was told, what it was given, and its parent's seat.
+pub(super) type ServePool = fn(&[u8], Vec<OwnedFd>, Seat) -> Result<(), String>;
+
 /// Serves and never returns, if this process is a child.
-pub(super) fn serve_if_child() {
+pub(super) fn serve_if_child(serve_pool: ServePool) {
     let Some(marker) = std::env::var_os(MARKER) else { return };
     let mut parts = marker.to_str().unwrap_or_default().split(':');
     let mut number = || parts.next().and_then(|part| part.parse::<i32>().ok());
@@ -63,11 +65,11 @@ pub(super) fn serve_if_child() {
             let _ = std::io::stdout().flush();
             let _ = rustix::stdio::dup2_stdout(&stdout);
         }
-        serve(socket, inherited_descriptor(lifeline))
+        serve(socket, inherited_descriptor(lifeline), serve_pool)
     }
 }
 
-fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>) -> ! {
+fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> ! {
     let mut inbox = Inbox { reader: Reader::default(), bytes: vec![0; 16 * 1024], have: 0..0, descriptors: Vec::new() };
     let Some(Message::Greeting(theirs)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     let mut descriptors = inbox.descriptors.drain(..);
@@ -97,7 +99,7 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>) -> ! {
         if cfg!(panic = "abort") {
             say_panics(me);
         }
-        let served = catch_unwind(AssertUnwindSafe(|| pool::serve(job.arguments, given, to_parent)));
+        let served = catch_unwind(AssertUnwindSafe(|| serve_pool(job.arguments, given, to_parent)));
         let (kind, content, code) = match served {
             Ok(Ok(())) => std::process::exit(0),
             Ok(Err(reason)) => (Kind::Unencodable, reason, NO_HANDSHAKE),
@@ -140,11 +142,6 @@ fn say_panics(me: &'static Me) {
         before(panic);
         me.say(Kind::Panicked, panic_message(panic.payload()).as_bytes());
     }));
-}
-
-pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
 /// What has come through the socket and was not taken out yet.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::membership;
-use super::supervisor::Source;
+use super::source::Source;
 use crate::shm::{self, Member};
 
 /// When to look again at what could not be watched.

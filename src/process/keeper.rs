@@ -6,9 +6,10 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::care::Supervisor;
 use super::charge::Charge;
 use super::graveyard::Graveyard;
-use super::supervisor::{REPORTS, Source, Supervisor, WAKE};
+use super::source::{REPORTS, Source, WAKE};
 
 /// The thread's own state.
 pub(super) struct Keeper {

@@ -38,6 +38,7 @@
 
 mod attend;
 mod birth;
+mod care;
 mod channel;
 mod charge;
 mod child;
@@ -51,6 +52,7 @@ mod pool;
 mod record;
 #[expect(unsafe_code, reason = "a function's value from its type; a table that the linker makes")]
 mod registry;
+mod source;
 mod supervisor;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "adds to tables that the linker makes")]
@@ -79,7 +81,7 @@ static INITIALIZED: AtomicBool = AtomicBool::new(false);
 pub fn init() {
     // Relaxed: says only that this line was reached. Before serving, for a child may start children too.
     INITIALIZED.store(true, Ordering::Relaxed);
-    child::serve_if_child();
+    child::serve_if_child(pool::serve);
 }
 
 fn initialized() -> bool {
@@ -118,6 +120,6 @@ pub mod private {
 
     /// What the hidden test of a test binary does: serves in a child, nothing elsewhere.
     pub fn enter_from_test() {
-        super::child::serve_if_child();
+        super::child::serve_if_child(super::pool::serve);
     }
 }

@@ -3,7 +3,7 @@
 //! `tasks!` puts an entry for each into one table at link time. Parent and child are the same program, so the table
 //! is the same, and a function's place in it is its name on the way; a hash of all paths is compared first.
 
-use core::any::{TypeId, type_name};
+use core::any::{Any, TypeId, type_name};
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -174,7 +174,7 @@ where
         match catch_unwind(call) {
             Ok(value) => chunk.0.push(value),
             Err(panic) => {
-                chunk.1 = Some(super::child::panic_message(&*panic).to_owned());
+                chunk.1 = Some(panic_message(&*panic).to_owned());
                 break;
             }
         }
@@ -252,6 +252,12 @@ impl Fnv {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
+}
+
+/// What a panic said.
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
 /// Lists functions that can run in other processes.

@@ -2,18 +2,17 @@
 
 use core::ptr::NonNull;
 
-use super::block::{Owner, State, Word};
+use super::block::Owner;
 use super::flag::{Flag, Parties};
-use super::id::{Id, Kind as IdKind};
+use super::id::Id;
 use super::lane::{self, Lane, LaneHead};
 use super::layout::MEMBERS;
 use super::lock::{Holder, LockWord};
 use super::members::Member;
-use super::object::{self, BODY, Kind, Shape};
 use super::permits::{Accounts, Permits};
 use super::segment::Segment;
+use super::shape::{BODY, Kind, Shape, head};
 use super::stages::{self, Stages};
-use super::transit;
 use super::wake::Signal;
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -89,41 +88,39 @@ pub(crate) fn second_lane(body: NonNull<u8>, count: usize) -> Option<NonNull<u8>
     Some(unsafe { body.add(bytes) })
 }
 
-/// Releases all that is in a block which is this process's alone and about to be freed.
-pub(crate) fn empty(segment: &Segment, me: Owner, id: Id, kind: Kind) {
+/// Empties a block that is this process's alone and about to be freed; `unread` gets the handles that lie in it.
+pub(super) fn empty(segment: &Segment, me: Owner, id: Id, kind: Kind, unread: &mut dyn FnMut(Id)) {
     match kind {
-        Kind::Carrier => lane::empty_carrier(segment, me, id),
+        Kind::Carrier => lane::empty_carrier(segment, id, unread),
         Kind::Queue | Kind::Pipe | Kind::Stage => {
-            lanes_of(segment, id, kind).iter().for_each(|lane| lane.drain(me));
+            lanes_of(segment, id, kind).iter().for_each(|lane| lane.drain(me, unread));
         }
         Kind::Unbounded => {
             if let Some(stages) = stages_of(segment, id) {
-                stages.empty(me);
+                stages.empty(me, unread);
             }
         }
         _ => {}
     }
 }
 
-/// A pipe's end `side` went: whoever waits at the other looks again.
-pub(crate) fn wake_pipe(segment: &Segment, pipe: Id, _side: usize) {
+/// An end of a pipe went: whoever waits at the other looks again.
+pub(super) fn wake_pipe(segment: &Segment, pipe: Id) {
     for lane in lanes_of(segment, pipe, Kind::Pipe) {
         lane.head.items.wake_all_surely();
         lane.head.space.wake_all_surely();
     }
 }
 
-/// After a death: sees to it that nobody waits for the dead one. The object is pinned.
-pub(crate) fn sweep(segment: &Segment, me: Owner, dead: Member, id: Id, kind: Kind) {
+/// After a death: sees to it that nobody waits for the dead one. The object is pinned; `unread` gets the handles that the
+/// dead one was about to send or had not claimed.
+pub(super) fn sweep(segment: &Segment, dead: Member, id: Id, kind: Kind, unread: &mut dyn FnMut(Id)) {
     let holder = Holder::new(dead.index, dead.generation);
-    let marked = object::head(segment, id).is_some_and(|head| head.has(dead.index));
+    let marked = head(segment, id).is_some_and(|head| head.has(dead.index));
     match kind {
         Kind::Queue | Kind::Pipe | Kind::Unbounded | Kind::Stage => {
             for lane in lanes_of(segment, id, kind) {
-                lane.sweep(me, dead.index);
-            }
-            if kind == Kind::Pipe {
-                close_ends(segment, me, dead, id);
+                lane.sweep(dead.index, unread);
             }
         }
         Kind::Lock => {
@@ -154,21 +151,8 @@ pub(crate) fn sweep(segment: &Segment, me: Owner, dead: Member, id: Id, kind: Ki
         }
         Kind::Bytes | Kind::Carrier | Kind::Value => {}
     }
-    if let Some(head) = object::head(segment, id).filter(|_| marked && !matches!(kind, Kind::Pipe | Kind::Stage)) {
+    if let Some(head) = head(segment, id).filter(|_| marked && !matches!(kind, Kind::Pipe | Kind::Stage)) {
         head.clear(dead.index);
-    }
-}
-
-/// The ends of a pipe that the dead one had, or that were on their way to it, are closed.
-fn close_ends(segment: &Segment, me: Owner, dead: Member, id: Id) {
-    let (Some(head), Some(class)) = (object::head(segment, id), id.class()) else { return };
-    for (side, end) in head.ends.iter().enumerate() {
-        let seen = Word::load(end);
-        let its = matches!(seen.state(), State::Owned | State::Queued) && seen.owner() == dead.index;
-        if its && seen.step(end, Word::owned(me, seen.generation())).is_ok() {
-            let end = Id::new(IdKind::End(side), class, id.index(), seen.generation());
-            transit::close_end(segment, me, end, side);
-        }
     }
 }
 

@@ -13,10 +13,10 @@ use core::ptr::NonNull;
 use super::block::Owner;
 use super::error::ShmError;
 use super::id::Id;
-use super::ring::{NoSlot, Ring, Slots};
+use super::ring::{Fence, NoSlot, Ring, Slots};
 use super::segment::Segment;
+use super::step;
 use super::wake::Signal;
-use super::{step, transit};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of a slot.
@@ -154,10 +154,9 @@ pub(super) fn open_carrier(segment: &Segment, id: Id) -> Option<(Vec<Id>, NonNul
 }
 
 /// A carrier goes unread: so do its handles.
-pub(crate) fn empty_carrier(segment: &Segment, me: Owner, id: Id) {
-    let Some((handles, ..)) = open_carrier(segment, id) else { return };
-    for id in handles {
-        transit::release_unread(segment, me, id);
+pub(super) fn empty_carrier(segment: &Segment, id: Id, unread: &mut dyn FnMut(Id)) {
+    if let Some((handles, ..)) = open_carrier(segment, id) {
+        handles.into_iter().for_each(unread);
     }
 }
 
@@ -189,9 +188,23 @@ impl<'a> Lane<'a> {
         self
     }
 
+    /// How a slot of it is given on. One that sleeps alone, as at a pipe, sleeps for each message: a fence of all processes
+    /// each time would cost more than it spares.
+    #[inline]
+    pub(super) fn fence(&self) -> Fence {
+        if self.single || !self.segment.fenced { Fence::Mine } else { Fence::Sleepers }
+    }
+
+    /// Wakes one, after a slot was given on with [`fence`](Self::fence).
     #[inline]
     pub(super) fn wake(&self, signal: &Signal) {
-        if self.single { signal.wake_only_fenced() } else { signal.wake_one_fenced() }
+        if self.single {
+            signal.wake_only_fenced();
+        } else if self.segment.fenced {
+            signal.wake_one_unfenced();
+        } else {
+            signal.wake_one_fenced();
+        }
     }
 
     /// Says how many slots it has, for who sweeps: before anybody else can see it.
@@ -232,25 +245,18 @@ impl<'a> Lane<'a> {
         words.map(|word| Id::from_bits(word.load(Ordering::Relaxed)))
     }
 
-    /// Releases all messages that nobody will read: the lane is this process's alone.
-    pub(crate) fn drain(&self, me: Owner) {
+    /// Takes out all messages that nobody will read: the lane is this process's alone.
+    pub(super) fn drain(&self, me: Owner, unread: &mut dyn FnMut(Id)) {
         for _ in 0..=self.ring.slots.count {
             let Ok(claim) = self.ring.claim_full(me, || ()) else { return };
-            self.release_listed(me, claim.index, claim.note);
-            self.ring.release(claim);
-        }
-    }
-
-    /// Releases what a slot lists that is still on its way.
-    fn release_listed(&self, me: Owner, index: usize, note: u16) {
-        for id in self.listed(index, note) {
-            transit::release_unread(self.segment, me, id);
+            self.listed(claim.index, claim.note).for_each(&mut *unread);
+            self.ring.release(claim, self.fence());
         }
     }
 
     /// After a death: what the dead one had claimed goes on, and everybody looks again.
-    pub(crate) fn sweep(&self, me: Owner, dead: Owner) {
-        self.ring.sweep(dead, |index, note| self.release_listed(me, index, note));
+    pub(super) fn sweep(&self, dead: Owner, unread: &mut dyn FnMut(Id)) {
+        self.ring.sweep(dead, |index, note| self.listed(index, note).for_each(&mut *unread));
         self.head.items.wake_all_surely();
         self.head.space.wake_all_surely();
     }

@@ -11,9 +11,9 @@ use super::here::Here;
 use super::id::Id;
 use super::lane::{CARRIED, CARRIER, Lane, LaneError, MOST_HANDLES, WORDS, open_carrier, unpack};
 use super::message::{CodecError, INLINE, Packet};
-use super::object::Kind;
 use super::ring::{Claim, NoSlot};
-use super::{step, store, transit};
+use super::shape::Kind;
+use super::{free, step, store, transit};
 use crate::os::shared::{copy_in, copy_out};
 use crate::primitive::Ordering;
 
@@ -194,7 +194,7 @@ impl Arrived {
     fn release(&mut self) {
         let (segment, me) = (self.here.segment, self.here.me());
         for id in self.handles.drain(..) {
-            transit::release(segment, me, id);
+            free::release(segment, me, id);
         }
         if let Some((carrier, ..)) = self.carrier {
             store::give(segment, me, carrier);
@@ -230,7 +230,7 @@ impl Lane<'_> {
         step::reach(6);
         let note = ready.note;
         ready.sent();
-        self.ring.publish(claim, note);
+        self.ring.publish(claim, note, self.fence());
         step::reach(7);
         self.wake(&self.sleepers.items);
         Ok(())
@@ -275,7 +275,7 @@ impl Lane<'_> {
         }
         let good = if listed == 0 { Ok(()) } else { self.claim_listed(&claim, arrived) };
         step::reach(13);
-        self.ring.release(claim);
+        self.ring.release(claim, self.fence());
         step::reach(14);
         self.wake(&self.sleepers.space);
         good.map_err(LaneError::Shm)

@@ -18,7 +18,7 @@ use super::id::{Id, Kind};
 use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
-use super::{spare, transit};
+use super::{free, spare, transit};
 
 /// Bytes of a message that need no allocation: they fit into a slot.
 pub(crate) const INLINE: usize = 8 * WORDS;
@@ -210,7 +210,7 @@ impl Unsent {
         for id in self.0.drain(..).filter(|id| id.kind() == Kind::Token) {
             if let Ok(here) = here() {
                 let made = id.with_generation(id.generation().wrapping_sub(1));
-                transit::release(here.segment, here.me(), made);
+                free::release(here.segment, here.me(), made);
             }
         }
     }
@@ -343,7 +343,7 @@ struct Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         for id in self.ids.drain(..) {
-            transit::release(self.here.segment, self.here.me(), id);
+            free::release(self.here.segment, self.here.me(), id);
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) mod bodies;
 pub(crate) mod error;
 pub(crate) mod flag;
 #[cfg(not(millpond_loom))]
+pub(crate) mod free;
+#[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "the segment is reached by a pointer that never dies")]
 mod here;
 #[cfg(not(millpond_loom))]
@@ -31,6 +33,9 @@ pub(crate) mod layout;
 pub(crate) mod letter;
 pub(crate) mod lock;
 #[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "zeroes a block before it is an object")]
+pub(crate) mod making;
+#[cfg(not(millpond_loom))]
 mod members;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "bytes that are written before they are read")]
@@ -38,13 +43,16 @@ pub(crate) mod message;
 #[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 pub(crate) mod models;
 #[cfg(not(millpond_loom))]
-#[expect(unsafe_code, reason = "lays heads over a block's bytes")]
+#[expect(unsafe_code, reason = "finds an object's body behind its head")]
 pub(crate) mod object;
 pub(crate) mod permits;
 pub(crate) mod ring;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "turns offsets into addresses")]
 pub(crate) mod segment;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "lays heads over a block's bytes")]
+pub(crate) mod shape;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "signals are listed by address")]
 pub(crate) mod sleepers;

@@ -56,7 +56,8 @@ impl SlotWord {
 
     #[inline]
     pub(crate) fn load(from: &AtomicU64) -> Self {
-        // SeqCst: a sleeper's second look, after it announced itself; pairs with the exchanges of `publish` and `release`.
+        // SeqCst: a sleeper's second look, after it announced itself; pairs with what is said at `Fence`. Acquire: what the
+        // last owner did to the slot.
         Self(from.load(Ordering::SeqCst))
     }
 
@@ -127,6 +128,16 @@ pub(crate) enum NoSlot {
     NotNow,
     /// The words make no sense.
     Damaged,
+}
+
+/// Who sees to it that giving a slot on comes before the look at who sleeps: of two processes that each say something and
+/// then look what the other said, one must see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// Whoever gives it on, by an exchange.
+    Mine,
+    /// Whoever is going to sleep, by a fence of all processes, which the system makes after it announced itself.
+    Sleepers,
 }
 
 /// The words of the slots, wherever they lie.
@@ -218,10 +229,21 @@ impl<S: Slots> Ring<'_, S> {
 
     /// Hands a written slot to the consumers.
     #[inline]
-    pub(crate) fn publish(&self, claim: Claim, note: u16) {
+    pub(crate) fn publish(&self, claim: Claim, note: u16, fence: Fence) {
         let word = SlotWord::new(SlotState::Full, claim.turn, claim.owner, note);
-        // SeqCst, an exchange: before the look at who sleeps. Release: pairs with the consumer's claim.
-        self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
+        self.give_on(claim.index, word, fence);
+    }
+
+    /// The last step of a slot's owner, who alone may step from its word.
+    #[inline]
+    fn give_on(&self, index: usize, next: SlotWord, fence: Fence) {
+        let word = self.slots.word(index);
+        match fence {
+            // SeqCst: before the look at who sleeps. Release: pairs with the next owner's claim.
+            Fence::Mine => _ = word.swap(next.0, Ordering::SeqCst),
+            // Release: as above.
+            Fence::Sleepers => word.store(next.0, Ordering::Release),
+        }
     }
 
     /// Gives up a slot that was claimed for writing.
@@ -273,10 +295,9 @@ impl<S: Slots> Ring<'_, S> {
 
     /// Gives a slot that was read to the producers of the next turn.
     #[inline]
-    pub(crate) fn release(&self, claim: Claim) {
+    pub(crate) fn release(&self, claim: Claim, fence: Fence) {
         let word = SlotWord::new(SlotState::Empty, claim.turn.wrapping_add(1), 0, 0);
-        // SeqCst, an exchange: before the look at who sleeps. Release: pairs with the producer's claim.
-        self.slots.word(claim.index).swap(word.0, Ordering::SeqCst);
+        self.give_on(claim.index, word, fence);
     }
 
     /// Where a hint should be: behind all slots that are done, of its turn or of an earlier one.

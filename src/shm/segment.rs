@@ -72,6 +72,8 @@ pub(crate) struct Segment {
     base: NonNull<u8>,
     layout: Layout,
     file: OwnedFd,
+    /// Whether a fence that others ask for is one of this process too: its wakers need none of their own then.
+    pub(crate) fenced: bool,
     /// This process's own: for each class the block that it freed last, plus one.
     pub(crate) recent: [AtomicU32; CLASSES],
     /// This process's own: where it found a free token last.
@@ -116,6 +118,7 @@ impl Segment {
             base,
             layout,
             file,
+            fenced: os::join_fences(),
             recent: [const { AtomicU32::new(0) }; CLASSES],
             last_token: AtomicU32::new(0),
             holds: Lock::new(BTreeMap::new()),

@@ -12,9 +12,10 @@ use super::here::Here;
 use super::id::Id;
 use super::lane::{self, Lane, LaneError, LaneHead};
 use super::layout::Class;
+use super::making::Making;
 use super::members::Member;
-use super::object::{self, BODY, Kind};
 use super::segment::Segment;
+use super::shape::{BODY, Kind, Shape, head};
 use super::{step, store};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
@@ -147,7 +148,7 @@ impl<'a> Stages<'a> {
             return Ok(());
         }
         let count = Self::count(stage);
-        let making = object::Making::new(lane::bytes(count).ok_or(ShmError::Damaged)?)?;
+        let making = Making::new(lane::bytes(count).ok_or(ShmError::Damaged)?)?;
         // SAFETY: the body was made for it, and is all zero.
         unsafe { Lane::at(self.segment, making.body(), count) }.begin();
         let made = making.share_stage(self.queue)?;
@@ -155,7 +156,7 @@ impl<'a> Stages<'a> {
         // SeqCst: before the look at whether the queue is shut.
         if at.compare_exchange(0, made.bits(), Ordering::SeqCst, Ordering::Acquire).is_err() {
             // Somebody else was quicker.
-            free(self.segment, here.me(), made);
+            free(self.segment, here.me(), made, &mut |_| ());
         } else if self.is_shut()
             && let Some(lane) = self.lane(stage)
         {
@@ -181,13 +182,13 @@ impl<'a> Stages<'a> {
         (from..STAGES).filter_map(|stage| self.lane(stage)).map(|lane| lane.len()).sum()
     }
 
-    /// Releases all that nobody will get, and the stages: the queue is this process's alone.
-    pub(crate) fn empty(&self, me: Owner) {
-        self.first.drain(me);
+    /// Takes out all that nobody will get, and frees the stages: the queue is this process's alone.
+    pub(super) fn empty(&self, me: Owner, unread: &mut dyn FnMut(Id)) {
+        self.first.drain(me, unread);
         for at in &self.table.ids {
             let id = Id::from_bits(at.swap(0, Ordering::AcqRel));
             if id.bits() != 0 {
-                free(self.segment, me, id);
+                free(self.segment, me, id, unread);
             }
         }
     }
@@ -197,23 +198,41 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// Frees a stage that nobody can reach any more.
-fn free(segment: &Segment, me: Owner, stage: Id) {
+/// Frees a stage that nobody can reach any more; `unread` gets the handles that lie in it.
+pub(super) fn free(segment: &Segment, me: Owner, stage: Id, unread: &mut dyn FnMut(Id)) {
     let Some(entry) = stage.class().and_then(|class| segment.entry(class, stage.index())) else { return };
-    let is_stage = object::Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Stage;
+    let is_stage = Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Stage;
     let seen = Word::load(&entry.word);
     if is_stage
         && seen.state() == State::Shared
         && seen.generation() == stage.generation()
         && seen.step(&entry.word, Word::owned(me, stage.generation())).is_ok()
     {
-        object::dismantle(segment, me, stage);
+        if let Some(lane) = stage_at(segment, stage) {
+            lane.drain(me, unread);
+        }
+        step::reach(37);
+        store::give(segment, me, stage);
     }
+}
+
+/// A stage's lane, of as many slots as it says, if that fits.
+fn stage_at(segment: &Segment, stage: Id) -> Option<Lane<'_>> {
+    let class = stage.class()?;
+    // SAFETY: a block is larger than a head.
+    let body = unsafe { segment.block(class, stage.index())?.add(BODY) };
+    // SAFETY: what is behind a head is large enough for that of a lane, and aligned; any bytes are atomics.
+    let count = Lane::said_count(unsafe { body.cast::<LaneHead>().as_ref() });
+    if count == 0 || BODY.checked_add(lane::bytes(count)?)? > class.size() {
+        return None;
+    }
+    // SAFETY: it fits, as was just checked.
+    Some(unsafe { Lane::at(segment, body, count) })
 }
 
 /// The queue that a stage belongs to, as its head says.
 fn queue_of(segment: &Segment, stage: Id) -> Option<Stages<'_>> {
-    let queue = Id::from_bits(object::head(segment, stage)?.ends[0].load(Ordering::Acquire));
+    let queue = Id::from_bits(head(segment, stage)?.ends[0].load(Ordering::Acquire));
     let class = queue.class()?;
     if class.size() < BODY + bytes()? || queue.index() >= store::grown(segment, class) {
         return None;
@@ -236,13 +255,8 @@ pub(crate) fn sweep(segment: &Segment, dead: Member, stage: Id) -> bool {
         queue.first.head.items.wake_all_surely();
         queue.first.head.space.wake_all_surely();
     }
-    let maker = object::head(segment, stage).map(|head| head.ends[1].load(Ordering::Acquire));
+    let maker = head(segment, stage).map(|head| head.ends[1].load(Ordering::Acquire));
     maker == Some(dead.bits()) && !(live && queue.has(stage))
-}
-
-/// Frees a stage of a dead one that is in no table, after it was unpinned.
-pub(crate) fn free_orphan(segment: &Segment, me: Owner, stage: Id) {
-    free(segment, me, stage);
 }
 
 const _: () = assert!(size_of::<LaneHead>().is_multiple_of(64));

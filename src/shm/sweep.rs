@@ -12,7 +12,8 @@ use super::id::Id;
 use super::layout::{Class, TOKENS};
 use super::members::{self, Member};
 use super::segment::Segment;
-use super::{bodies, object, sleepers, stages, step, store, transit};
+use super::shape::Kind;
+use super::{bodies, free, sleepers, stages, step, store};
 use crate::primitive::Ordering;
 
 /// A sweep takes milliseconds.
@@ -97,7 +98,7 @@ fn unpin_all(segment: &Segment, me: Owner) {
             let Some(entry) = segment.entry(class, index) else { continue };
             let seen = Word::load(&entry.word);
             if seen.is_pinned() {
-                object::unpin(segment, me, Id::block(class, index, seen.generation()));
+                free::unpin(segment, me, Id::block(class, index, seen.generation()));
             }
         }
     }
@@ -112,7 +113,7 @@ fn sweep_tokens(segment: &Segment, me: Owner, dead: &[Member]) {
             continue;
         }
         if let Some(id) = Id::token(index, seen.generation()) {
-            transit::free_token(segment, me, id);
+            free::free_token(segment, me, id);
         }
     }
 }
@@ -130,19 +131,22 @@ fn sweep_block(segment: &Segment, me: Owner, dead: &[Member], class: Class, inde
         State::Owned | State::Queued
             if is_of(seen, dead) && seen.step(&entry.word, Word::owned(me, seen.generation())).is_ok() =>
         {
-            object::dismantle(segment, me, id);
+            free::dismantle(segment, me, id);
         }
-        State::Shared if object::pin(segment, id) => {
+        State::Shared if free::pin(segment, id) => {
             step::reach(91);
             let kind = bodies::kind(&entry.content);
             let mut orphan = false;
             for dead in dead {
-                bodies::sweep(segment, me, *dead, id, kind);
-                orphan |= kind == object::Kind::Stage && stages::sweep(segment, *dead, id);
+                bodies::sweep(segment, *dead, id, kind, &mut |id| free::release_unread(segment, me, id));
+                if kind == Kind::Pipe {
+                    free::close_ends(segment, me, *dead, id);
+                }
+                orphan |= kind == Kind::Stage && stages::sweep(segment, *dead, id);
             }
-            object::unpin(segment, me, id);
+            free::unpin(segment, me, id);
             if orphan {
-                stages::free_orphan(segment, me, id);
+                stages::free(segment, me, id, &mut |id| free::release_unread(segment, me, id));
             }
         }
         // Its hint may have been lost with the dead one.

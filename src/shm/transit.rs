@@ -1,15 +1,13 @@
-//! Handles on their way: passed on, claimed and released, each by one step of a header.
-
-use core::cell::Cell;
+//! Handles on their way: passed on and claimed, each by one step of a header.
 
 use super::block::{NOBODY, Owner, State, Word};
 use super::error::ShmError;
 use super::here::Here;
 use super::id::{Id, Kind};
 use super::layout::TOKENS;
-use super::object::{self, Shape};
 use super::segment::Segment;
-use super::{bodies, step, store};
+use super::shape::head;
+use super::{step, store};
 use crate::primitive::{AtomicU64, Ordering};
 
 /// Room for tokens is taken for so many at once.
@@ -29,7 +27,7 @@ pub(crate) fn header(segment: &Segment, id: Id) -> Option<&AtomicU64> {
                 return None;
             }
             match kind {
-                Kind::End(side) => object::head(segment, id)?.ends.get(side),
+                Kind::End(side) => head(segment, id)?.ends.get(side),
                 _ => Some(&segment.entry(class, id.index())?.word),
             }
         }
@@ -68,66 +66,6 @@ pub(crate) fn claim(here: Here, id: Id) -> Result<(), ShmError> {
         .or_else(|_| Word::queued(here.me(), id.generation()).step(header, mine));
     step::reach(12);
     claimed.map_err(|_| ShmError::Stale)
-}
-
-/// Releases a handle that this process owns: what it stands for goes with it, if it was the last.
-pub(crate) fn release(segment: &Segment, me: Owner, id: Id) {
-    let Some(header) = header(segment, id) else { return };
-    if Word::load(header) != Word::owned(me, id.generation()) {
-        return;
-    }
-    let depth = DEPTH.get();
-    if depth > DEEPEST {
-        return;
-    }
-    DEPTH.set(depth + 1);
-    match id.kind() {
-        Kind::Block => object::dismantle(segment, me, id),
-        Kind::Token => free_token(segment, me, id),
-        Kind::End(side) => close_end(segment, me, id, side),
-    }
-    DEPTH.set(depth);
-}
-
-/// Messages in queues in messages: deeper than this is left where it is, rather than that the stack ends. It goes with
-/// this process.
-const DEEPEST: u32 = 200;
-
-std::thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Releases a handle that is still on its way to nobody in particular: its message goes unread.
-pub(crate) fn release_unread(segment: &Segment, me: Owner, id: Id) {
-    let Some(header) = header(segment, id) else { return };
-    if Word::queued(NOBODY, id.generation()).step(header, Word::owned(me, id.generation())).is_ok() {
-        release(segment, me, id);
-    }
-}
-
-/// A pipe's end goes: the other is told, and the pipe is freed after both.
-pub(crate) fn close_end(segment: &Segment, me: Owner, id: Id, side: usize) {
-    let Some(end) = header(segment, id) else { return };
-    let free = Word::free(id.generation().wrapping_add(1));
-    if Word::owned(me, id.generation()).step(end, free).is_err() {
-        return;
-    }
-    step::reach(80);
-    pipe_changed(segment, me, id, side);
-}
-
-/// What follows when an end is closed: whoever waits at the other wakes, and the last to go frees the pipe.
-pub(crate) fn pipe_changed(segment: &Segment, me: Owner, id: Id, side: usize) {
-    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
-    let seen = Word::load(&entry.word);
-    if seen.state() != State::Shared || Shape::kind_of(entry.content.load(Ordering::Acquire)) != object::Kind::Pipe {
-        return;
-    }
-    let Some(class) = id.class() else { return };
-    let pipe = Id::block(class, id.index(), seen.generation());
-    bodies::wake_pipe(segment, pipe, side);
-    step::reach(81);
-    object::retire(segment, me, pipe);
 }
 
 /// A token that refers to a shared object, which the caller holds.
@@ -180,15 +118,4 @@ fn stamp(segment: &Segment, object: Id) {
 /// The object that a token, which this process owns, refers to.
 pub(crate) fn object_of(segment: &Segment, token: Id) -> Id {
     Id::from_bits(segment.token(token.index()).object.load(Ordering::SeqCst))
-}
-
-/// Frees a token that this process owns, and the object if nothing else holds it.
-pub(crate) fn free_token(segment: &Segment, me: Owner, id: Id) {
-    let object = object_of(segment, id);
-    let token = segment.token(id.index());
-    let free = Word::free(id.generation().wrapping_add(1));
-    if Word::owned(me, id.generation()).step(&token.word, free).is_ok() {
-        step::reach(42);
-        object::retire(segment, me, object);
-    }
 }

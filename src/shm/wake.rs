@@ -75,6 +75,20 @@ impl Signal {
         }
     }
 
+    /// As [`wake_one`](Self::wake_one), where whoever sleeps made all processes pass a fence after it announced itself.
+    #[inline]
+    pub(crate) fn wake_one_unfenced(&self) {
+        // To loom that is as if each had passed one.
+        #[cfg(millpond_loom)]
+        fence(Ordering::SeqCst);
+        // The compiler is to keep the order; the processor's is the sleeper's business.
+        #[cfg(not(millpond_loom))]
+        crate::primitive::compiler_fence(Ordering::SeqCst);
+        if self.0.load(Ordering::SeqCst) & SLEEPERS != 0 {
+            self.wake(1);
+        }
+    }
+
     /// As [`wake_one_fenced`](Self::wake_one_fenced), for a signal on which at most one sleeps: the bit goes at once.
     #[inline]
     pub(crate) fn wake_only_fenced(&self) {

@@ -6,7 +6,7 @@ use loom::thread;
 
 use super::model;
 use crate::primitive::AtomicU64;
-use crate::shm::ring::{NoSlot, Ring, Slots};
+use crate::shm::ring::{Fence, NoSlot, Ring, Slots};
 use crate::shm::wake::Signal;
 
 // ── the ring ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -44,10 +44,14 @@ impl Two {
     }
 
     fn put(&self, me: u16, value: u32) -> Result<(), NoSlot> {
+        self.put_with(me, value, Fence::Sleepers)
+    }
+
+    fn put_with(&self, me: u16, value: u32, fence: Fence) -> Result<(), NoSlot> {
         let claim = self.ring().claim_empty(me)?;
         // SAFETY: loom reports it if anybody else is at the slot.
         self.values[claim.index].with_mut(|at| unsafe { *at = value });
-        self.ring().publish(claim, 0);
+        self.ring().publish(claim, 0, fence);
         Ok(())
     }
 
@@ -55,7 +59,7 @@ impl Two {
         let claim = self.ring().claim_full(me, || ())?;
         // SAFETY: as above.
         let value = self.values[claim.index].with(|at| unsafe { *at });
-        self.ring().release(claim);
+        self.ring().release(claim, Fence::Sleepers);
         Ok(value)
     }
 }
@@ -184,7 +188,7 @@ fn no_value_waits_while_a_consumer_sleeps() {
             .collect();
         for value in 1..=2 {
             ring.put(3, value).unwrap();
-            signal.wake_one();
+            signal.wake_one_unfenced();
         }
         let mut got: Vec<u32> = consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect();
         got.sort_unstable();
@@ -217,7 +221,7 @@ fn the_only_sleeper_is_woken() {
             })
         };
         for value in 1..=2 {
-            ring.put(3, value).unwrap();
+            ring.put_with(3, value, Fence::Mine).unwrap();
             signal.wake_only_fenced();
         }
         assert_eq!(consumer.join().unwrap(), [1, 2], "W1");

@@ -1,0 +1,178 @@
+//! Freeing goes round: an object's last mark goes, so it is emptied; what lies in it are handles; a handle may be an
+//! object's last. All of that round is here. What is below gives the handles that it finds to whoever empties it.
+
+use core::cell::Cell;
+
+use super::block::{NOBODY, Owner, State, Word};
+use super::id::{Id, Kind as IdKind};
+use super::layout::TOKENS;
+use super::members::Member;
+use super::segment::Segment;
+use super::shape::{Kind, Shape, head};
+use super::transit::{self, header};
+use super::{bodies, step, store};
+use crate::primitive::{Ordering, fence};
+
+/// Releases a handle that this process owns: what it stands for goes with it, if it was the last.
+pub(crate) fn release(segment: &Segment, me: Owner, id: Id) {
+    let Some(header) = header(segment, id) else { return };
+    if Word::load(header) != Word::owned(me, id.generation()) {
+        return;
+    }
+    let depth = DEPTH.get();
+    if depth > DEEPEST {
+        return;
+    }
+    DEPTH.set(depth + 1);
+    match id.kind() {
+        IdKind::Block => dismantle(segment, me, id),
+        IdKind::Token => free_token(segment, me, id),
+        IdKind::End(_) => close_end(segment, me, id),
+    }
+    DEPTH.set(depth);
+}
+
+/// Messages in queues in messages: deeper than this is left where it is, rather than that the stack ends. It goes with
+/// this process.
+const DEEPEST: u32 = 200;
+
+std::thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Releases a handle that is still on its way to nobody in particular: its message goes unread.
+pub(crate) fn release_unread(segment: &Segment, me: Owner, id: Id) {
+    let Some(header) = header(segment, id) else { return };
+    if Word::queued(NOBODY, id.generation()).step(header, Word::owned(me, id.generation())).is_ok() {
+        release(segment, me, id);
+    }
+}
+
+/// A pipe's end goes: the other is told, and the pipe is freed after both.
+pub(crate) fn close_end(segment: &Segment, me: Owner, id: Id) {
+    let Some(end) = header(segment, id) else { return };
+    let free = Word::free(id.generation().wrapping_add(1));
+    if Word::owned(me, id.generation()).step(end, free).is_err() {
+        return;
+    }
+    step::reach(80);
+    pipe_changed(segment, me, id);
+}
+
+/// What follows when an end is closed: whoever waits at the other wakes, and the last to go frees the pipe.
+fn pipe_changed(segment: &Segment, me: Owner, id: Id) {
+    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
+    let seen = Word::load(&entry.word);
+    if seen.state() != State::Shared || Shape::kind_of(entry.content.load(Ordering::Acquire)) != Kind::Pipe {
+        return;
+    }
+    let Some(class) = id.class() else { return };
+    let pipe = Id::block(class, id.index(), seen.generation());
+    bodies::wake_pipe(segment, pipe);
+    step::reach(81);
+    retire(segment, me, pipe);
+}
+
+/// Frees a token that this process owns, and the object if nothing else holds it.
+pub(crate) fn free_token(segment: &Segment, me: Owner, id: Id) {
+    let object = transit::object_of(segment, id);
+    let token = segment.token(id.index());
+    let free = Word::free(id.generation().wrapping_add(1));
+    if Word::owned(me, id.generation()).step(&token.word, free).is_ok() {
+        step::reach(42);
+        retire(segment, me, object);
+    }
+}
+
+/// Whether anything on its way refers to the object.
+fn is_referred(segment: &Segment, id: Id) -> bool {
+    let tokens = segment.root().tokens.load(Ordering::Acquire) as usize;
+    (0..tokens.min(TOKENS)).any(|index| {
+        let token = segment.token(index);
+        matches!(Word::load(&token.word).state(), State::Owned | State::Queued)
+            && token.object.load(Ordering::SeqCst) == id.bits()
+    })
+}
+
+/// Frees an object if nobody holds it.
+pub(crate) fn retire(segment: &Segment, me: Owner, id: Id) {
+    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
+    // Between a mark taken off and a look at the others': of two that take theirs off at once, one sees the other's gone.
+    fence(Ordering::SeqCst);
+    for _ in 0..1000 {
+        let seen = Word::load(&entry.word);
+        if seen.state() != State::Shared || seen.generation() != id.generation() || seen.is_pinned() {
+            return;
+        }
+        let kind = Shape::kind_of(entry.content.load(Ordering::Acquire));
+        let Some(head) = head(segment, id) else { return };
+        let held = if kind == Kind::Stage {
+            // It goes with its queue.
+            true
+        } else if kind == Kind::Pipe {
+            head.ends.iter().any(|end| Word::load(end).state() != State::Free)
+        } else {
+            // O1: tokens first. A mark that a token led to was set before the token went.
+            is_referred(segment, id) || head.is_marked()
+        };
+        if held {
+            return;
+        }
+        if seen.step(&entry.word, Word::owned(me, id.generation())).is_ok() {
+            step::reach(36);
+            dismantle(segment, me, id);
+            return;
+        }
+    }
+}
+
+/// Frees an owned block with all that is in it: a carrier's handles, a queue's values.
+pub(crate) fn dismantle(segment: &Segment, me: Owner, id: Id) {
+    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
+    let kind = Shape::kind_of(entry.content.load(Ordering::Acquire));
+    bodies::empty(segment, me, id, kind, &mut |id| release_unread(segment, me, id));
+    step::reach(37);
+    store::give(segment, me, id);
+}
+
+/// Keeps an object from being freed while the sweep looks into it. False: it is gone.
+pub(crate) fn pin(segment: &Segment, id: Id) -> bool {
+    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return false };
+    for _ in 0..1000 {
+        let seen = Word::load(&entry.word);
+        if seen.state() != State::Shared || seen.generation() != id.generation() {
+            return false;
+        }
+        if seen.step(&entry.word, seen.pinned(true)).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Ends a [`pin`], and frees the object if everybody let go of it meanwhile.
+pub(crate) fn unpin(segment: &Segment, me: Owner, id: Id) {
+    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
+    for _ in 0..1000 {
+        let seen = Word::load(&entry.word);
+        if seen.state() != State::Shared || seen.generation() != id.generation() {
+            return;
+        }
+        if seen.step(&entry.word, seen.pinned(false)).is_ok() {
+            return retire(segment, me, id);
+        }
+    }
+}
+
+/// The ends of a pipe that the dead one had, or that were on their way to it, are closed.
+pub(super) fn close_ends(segment: &Segment, me: Owner, dead: Member, id: Id) {
+    let (Some(head), Some(class)) = (head(segment, id), id.class()) else { return };
+    for (side, end) in head.ends.iter().enumerate() {
+        let seen = Word::load(end);
+        let its = matches!(seen.state(), State::Owned | State::Queued) && seen.owner() == dead.index;
+        if its && seen.step(end, Word::owned(me, seen.generation())).is_ok() {
+            let end = Id::new(IdKind::End(side), class, id.index(), seen.generation());
+            close_end(segment, me, end);
+        }
+    }
+}
