@@ -297,8 +297,10 @@ impl Desk {
 
     /// Tasks of a line that nobody has taken yet.
     pub(super) fn waiting_in(&self, inner: &Inner, line: usize) -> usize {
-        let tickets = usize::try_from(line::len(self.ground.ends(line))).unwrap_or(0).min(self.ground.plan.per_line);
-        inner.lines[line].backlog.len() + tickets
+        let state = &inner.lines[line];
+        // Those too that the segment does not say yet.
+        let tickets = state.tail.wrapping_sub(line::head(self.ground.ends(line)));
+        state.backlog.len() + usize::try_from(tickets).unwrap_or(0).min(self.ground.plan.per_line)
     }
 
     /// Hands ring when a line gets short.

@@ -92,6 +92,12 @@ pub(super) fn clean(ends: &Ends, places: &[AtomicU64], is_good: impl Fn(u32, u32
     }
 }
 
+/// Where the head is: all tickets before it have been dealt with.
+pub(super) fn head(ends: &Ends) -> u64 {
+    // Acquire: as in `put`.
+    ends.head.0.load(Ordering::Acquire)
+}
+
 /// How many tickets there are, good or not.
 pub(super) fn len(ends: &Ends) -> u64 {
     // SeqCst: as in `get`.
