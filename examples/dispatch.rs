@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+/// All of it. A test runs it too.
+pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     writeln!(out, "A pool of {WORKERS} threads:")?;
     for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random] {
         who_ran_what(dispatch, out)?;

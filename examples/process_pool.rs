@@ -60,7 +60,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+/// All of it. A test runs it too.
+pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     writeln!(out, "Made with {WORKERS} workers of equal attributes, each of which says when it is ready:")?;
     let pool = ProcessPool::builder()
         .workers(WORKERS)

@@ -30,10 +30,11 @@ fn main() -> ExitCode {
     process::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let numbers: Option<Vec<u32>> = arguments.iter().map(|argument| argument.parse().ok()).collect();
+    let mut out = io::stdout();
     let done = match numbers.as_deref() {
-        Some([]) => of_its_own(),
-        Some([pid]) => watch(*pid, None, Duration::from_secs(1)),
-        Some([pid, views]) => watch(*pid, Some(*views), Duration::from_secs(1)),
+        Some([]) => run(&mut out),
+        Some([pid]) => watch(&mut out, *pid, None, Duration::from_secs(1)),
+        Some([pid, views]) => watch(&mut out, *pid, Some(*views), Duration::from_secs(1)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -49,8 +50,7 @@ fn main() -> ExitCode {
 }
 
 /// Shows a process's pools again and again, until it has ended or for so many times.
-fn watch(pid: u32, views: Option<u32>, pause: Duration) -> Result<(), Box<dyn Error>> {
-    let mut out = io::stdout();
+fn watch(out: &mut impl Write, pid: u32, views: Option<u32>, pause: Duration) -> Result<(), Box<dyn Error>> {
     let mut shown = 0;
     loop {
         let pools = match process::look(pid) {
@@ -64,7 +64,7 @@ fn watch(pid: u32, views: Option<u32>, pause: Duration) -> Result<(), Box<dyn Er
             }
             Err(error) => return Err(format!("process {pid}: {error}").into()),
         };
-        if out.is_terminal() {
+        if views.is_none() && io::stdout().is_terminal() {
             // Home, and all below cleared.
             write!(out, "\x1b[H\x1b[2J")?;
         }
@@ -83,17 +83,17 @@ fn watch(pid: u32, views: Option<u32>, pause: Duration) -> Result<(), Box<dyn Er
 }
 
 /// Something to look at: a pool of two processes with two threads each, that has more to do than it can, and loses a worker.
-fn of_its_own() -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let pool = ProcessPool::builder().workers(2).threads_per_worker(2).name("mill").retries(0).build()?;
     pool.wait_ready(Duration::from_secs(60))?;
     let naps = (0..40).map(|_| pool.apply_async(nap, (25,))).collect::<Result<Vec<_>, _>>()?;
     let lost = pool.apply_async(fail, ())?;
-    watch(process::id(), Some(3), Duration::from_millis(150))?;
+    watch(out, process::id(), Some(3), Duration::from_millis(150))?;
     for nap in &naps {
         nap.join()?;
     }
-    println!("the task that aborted: {}", lost.join().err().map_or_else(String::new, |error| error.to_string()));
-    watch(process::id(), Some(1), Duration::ZERO)?;
+    writeln!(out, "the task that aborted: {}", lost.join().err().map_or_else(String::new, |error| error.to_string()))?;
+    watch(out, process::id(), Some(1), Duration::ZERO)?;
     pool.close();
     pool.join()?;
     Ok(())

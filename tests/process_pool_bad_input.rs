@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use millpond::ipc::SharedSlice;
 use millpond::process::{Process, ProcessPool};
+use millpond::thread::MapOptions;
 use millpond::{PoolError, TaskError, WhenFull};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,11 @@ fn gives(unencodable: bool) -> Stubborn {
     Stubborn(unencodable)
 }
 
+/// A slice, and more bytes than a result may have.
+fn gives_too_much(bytes: usize) -> (SharedSlice<u8>, Vec<u8>) {
+    (SharedSlice::from_slice(&[1; 5000]).unwrap(), vec![2; bytes])
+}
+
 fn builds() -> Result<u64, String> {
     let pool = ProcessPool::builder().workers(1).build().map_err(|error| error.to_string())?;
     pool.apply(work, (2, 0)).map_err(|error| error.to_string())
@@ -72,7 +79,7 @@ fn says_and_panics(what: String) {
     panic!("{what}");
 }
 
-millpond::tasks![work, echo, many, takes, gives, builds, says_and_leaves, says_and_panics];
+millpond::tasks![work, echo, many, takes, gives, gives_too_much, builds, says_and_leaves, says_and_panics];
 
 #[test]
 fn numbers_that_make_no_sense() {
@@ -124,6 +131,26 @@ fn values_that_do_not_travel() {
     let all: Vec<_> = (0..100).map(|_| pool.apply_async(echo, (vec![1; 90_000],)).unwrap()).collect();
     assert!(all.iter().rev().all(|task| task.join_timeout(HANG) == Ok(vec![1; 90_000])));
     drop(all);
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// What was to travel with a result that doesn't is released.
+#[test]
+fn a_result_that_is_too_large_keeps_its_handles() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).payload_limit(100_000).build().unwrap();
+    let (slice, bytes) = pool.apply(gives_too_much, (90_000,)).unwrap();
+    assert_eq!((slice.len(), bytes.len()), (5000, 90_000));
+    drop(slice);
+    let before = millpond::ipc::stats().unwrap();
+    for _ in 0..20 {
+        let error = pool.apply(gives_too_much, (100_001,)).unwrap_err();
+        assert!(matches!(error, TaskError::TooLarge { bytes: 100_001.., limit: 100_000, .. }), "{error:?}");
+    }
+    let after = millpond::ipc::stats().unwrap();
+    assert_eq!((after.owned, after.queued, after.tokens), (before.owned, before.queued, before.tokens));
     drop(pool);
     audit.expect_unchanged();
 }
@@ -184,6 +211,20 @@ fn a_full_queue_does_what_was_said() {
         let all: Vec<_> = (0..200).map(|n| pool.apply_async(work, (n, 200)).unwrap()).collect();
         assert!((0..).zip(&all).all(|(n, task)| task.join_timeout(HANG) == Ok(3 * n + 1)));
     }
+    // Many at once are no more than the queue takes either.
+    let pool = build(WhenFull::Fail);
+    let most = std::thread::scope(|scope| {
+        let one_by_one = MapOptions::new().chunk_size(1);
+        let items: Vec<_> = (0..500).map(|n| (n, 500)).collect();
+        let map = scope.spawn(|| pool.starmap_with(one_by_one, work, items).unwrap().len());
+        let mut most = 0;
+        while !map.is_finished() {
+            most = most.max(pool.queued());
+        }
+        assert_eq!(map.join().unwrap(), 500);
+        most
+    });
+    assert!((1..=3).contains(&most), "{most} waited");
     // A handle holds its pool's memory.
     drop(taken);
     drop(pool);

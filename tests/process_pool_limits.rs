@@ -1,4 +1,5 @@
 //! Attributes, recycling, limits, handles as arguments, rest, and the end of a pool's parent.
+#![expect(unsafe_code, reason = "asks and tells where threads may run")]
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -162,6 +163,46 @@ fn workers_have_the_pools_attributes() {
     said.sort_unstable();
     assert_eq!(said.as_slice(), ids.as_slice(), "each worker ran its exit hook, once");
     assert!(left.is_empty());
+}
+
+fn runs_on() -> String {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+}
+
+millpond::tasks![runs_on];
+
+/// Whoever has bound itself to one core can have workers on another.
+#[test]
+fn workers_run_on_the_cores_that_were_named() {
+    let bind = |cores: &[usize]| {
+        // SAFETY: a set is plain bits; no bits are an empty set.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the numbers are below the set's size.
+        cores.iter().for_each(|core| unsafe { libc::CPU_SET(*core, &mut set) });
+        // SAFETY: the kernel reads the set.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) == 0 }
+    };
+    let build = |core: usize| ProcessPool::builder().workers(1).threads_per_worker(2).affinity([core]).build();
+    let all: Vec<usize> = (0..1024).filter(|core| is_allowed(*core)).collect();
+    for core in all.iter().copied().take(2) {
+        assert!(bind(&[all[0]]));
+        let pool = build(core).unwrap();
+        assert_eq!(runs_on(), all[0].to_string(), "the caller stays where it was");
+        assert_eq!(pool.apply(runs_on, ()).unwrap(), core.to_string());
+    }
+    assert!(matches!(build(1023), Err(millpond::PoolError::NoSuchCore { core: 1023 })));
+}
+
+/// Whether this thread may run on a core.
+fn is_allowed(core: usize) -> bool {
+    // SAFETY: a set is plain bits; no bits are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes the set; the number is below its size.
+    unsafe {
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set);
+        libc::CPU_ISSET(core, &set)
+    }
 }
 
 /// Processor time of a process, in clock ticks.

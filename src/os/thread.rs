@@ -14,13 +14,24 @@ fn allowed() -> io::Result<libc::cpu_set_t> {
     if done == 0 { Ok(set) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether this thread may run on a core; true too if the system doesn't say.
+/// Whether there is a core that this thread may run on, or be allowed to; true too if the system doesn't say.
 pub(crate) fn has_core(core: usize) -> bool {
-    core < MOST_CORES
-        && allowed().map_or(true, |set| {
-            // SAFETY: the number is below the set's size.
-            unsafe { libc::CPU_ISSET(core, &set) }
-        })
+    let is_allowed = |set: &libc::cpu_set_t| {
+        // SAFETY: the number is below the set's size.
+        unsafe { libc::CPU_ISSET(core, set) }
+    };
+    core < MOST_CORES && allowed().map_or(true, |set| is_allowed(&set) || can_move_to(core, &set))
+}
+
+/// Whether the system lets this thread run on a core that it does not run on now: the caller may have bound it to others. It is
+/// tried, and taken back.
+fn can_move_to(core: usize, before: &libc::cpu_set_t) -> bool {
+    let moved = set_affinity(&[core]).is_ok();
+    if moved {
+        // SAFETY: the kernel reads the set.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), before) };
+    }
+    moved
 }
 
 /// Lets this thread run on these cores only.

@@ -114,7 +114,7 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
         say_panics(me);
     }
     let (kind, content, code) =
-        match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent, &mut |_| ()))) {
+        match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent, &mut |_| true))) {
             Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
             Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
             Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),

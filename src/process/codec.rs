@@ -12,11 +12,11 @@ use crate::shm::{Member, spare};
 /// A value's bytes for the process in that seat, or what serde says against it. The handles in the value are passed on,
 /// so the caller drops the value now.
 pub(super) fn encode<T: Serialize>(value: &T, to: &Seat) -> Result<Vec<u8>, String> {
-    encode_noted(value, to, &mut |_| ())
+    encode_noted(value, to, &mut |_| true)
 }
 
-/// Called with a value's bytes before the handles in it are passed on.
-pub(super) type Note<'a> = dyn FnMut(&[u8]) + 'a;
+/// Called with a value's bytes before the handles in it are passed on: whether they are to be.
+pub(super) type Note<'a> = dyn FnMut(&[u8]) -> bool + 'a;
 
 /// The same as [`encode`]; where there are handles, `note` is called before they are passed on.
 pub(super) fn encode_noted<T: Serialize>(value: &T, to: &Seat, note: &mut Note<'_>) -> Result<Vec<u8>, String> {

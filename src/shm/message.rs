@@ -18,7 +18,7 @@ use super::id::{Id, Kind};
 use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
-use super::{free, spare, transit};
+use super::{decoding, encoding, free, spare, transit};
 
 /// Bytes of a message that need no allocation: they fit into a slot.
 pub(crate) const INLINE: usize = 8 * WORDS;
@@ -261,7 +261,7 @@ impl Packet {
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles.0))));
-        postcard::serialize_with_flavor(value, Into(&mut self.bytes))?;
+        encoding::encode(value, Into(&mut self.bytes))?;
         Ok(())
     }
 }
@@ -270,7 +270,7 @@ impl Packet {
 #[inline]
 pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<Id>) -> Result<T, CodecError> {
     let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(handles))));
-    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    let (value, rest) = decoding::decode(bytes)?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError(format!("{} bytes are left over", rest.len()))) }
 }
 
@@ -282,8 +282,8 @@ impl Packet {
     /// to be dropped right after. Handles that are never claimed are released when the member dies.
     ///
     /// If there are any, `note` is called with the bytes before the first is passed on: whoever finds the note of a process
-    /// that died meanwhile can claim those that were.
-    pub(crate) fn send_to(mut self, member: Member, note: impl FnOnce(&[u8])) -> Result<Vec<u8>, ShmError> {
+    /// that died meanwhile can claim those that were. If it says no, none is, and the bytes are good for their number alone.
+    pub(crate) fn send_to(mut self, member: Member, note: impl FnOnce(&[u8]) -> bool) -> Result<Vec<u8>, ShmError> {
         let count = self.handles.0.len();
         if count == 0 {
             return Ok(self.bytes.without_handles());
@@ -295,7 +295,9 @@ impl Packet {
             bytes.extend_from_slice(&id.bits().to_le_bytes());
         }
         bytes.extend_from_slice(self.bytes.as_slice());
-        note(&bytes);
+        if !note(&bytes) {
+            return Ok(bytes);
+        }
         for (n, id) in self.handles.0.iter().enumerate() {
             if let Err(error) = transit::send(here, *id, member.index) {
                 self.handles.0.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));

@@ -14,6 +14,12 @@ pub(crate) mod block;
 #[expect(unsafe_code, reason = "lays bodies over a block's bytes")]
 pub(crate) mod bodies;
 #[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "makes a value of a type that was told by its number")]
+mod decoding;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "takes a value of a type that was told by its number as what it is")]
+mod encoding;
+#[cfg(not(millpond_loom))]
 pub(crate) mod error;
 pub(crate) mod flag;
 #[cfg(not(millpond_loom))]

@@ -80,8 +80,11 @@ pub(super) struct Inner {
 pub(super) struct Line {
     /// Slots that nobody uses.
     pub(super) free: Vec<u32>,
-    /// Where the next ticket goes, and all tickets as they were written.
+    /// Where the next ticket goes, where the head was last seen, and all tickets as they were written.
     pub(super) tail: u64,
+    pub(super) head: u64,
+    /// What of it the segment says: all, whenever the lock is free.
+    pub(super) published: u64,
     pub(super) written: Vec<u64>,
     /// Tasks that wait for slots.
     pub(super) backlog: Backlog,
@@ -108,6 +111,8 @@ impl Desk {
         let line = |line: usize| Line {
             free: (line * plan.per_line..(line + 1) * plan.per_line).rev().map(as_u32).collect(),
             tail: 0,
+            head: 0,
+            published: 0,
             written: vec![0; plan.per_line],
             backlog: Backlog::default(),
         };
@@ -158,7 +163,7 @@ impl Desk {
         let line = loop {
             inner.expect_open()?;
             let line = self.choose(&mut inner);
-            if self.waiting_in(&inner, line) < self.terms.bound {
+            if self.has_room(&inner, line) {
                 break line;
             }
             match self.terms.when_full {
@@ -167,6 +172,72 @@ impl Desk {
                 _ => inner = self.wait_for_room(inner),
             }
         };
+        self.take_in(&mut inner, line, what, make, &mut ended);
+        self.publish(&mut inner, line);
+        drop(inner);
+        self.tell(ended);
+        self.ground.call(self.hands(line));
+        Ok(None)
+    }
+
+    /// Takes many tasks in, with one wake-up for all of them, made by `make` of what each is and of its number. Where the queue
+    /// is full it waits.
+    pub(super) fn submit_all<T>(
+        &self,
+        all: impl IntoIterator<Item = T>,
+        mut make: impl FnMut(T, u64) -> Task,
+    ) -> Result<(), PoolError> {
+        let mut ended = Ended::new();
+        let mut inner = self.lock();
+        let mut refused = Ok(());
+        'all: for what in all {
+            let line = loop {
+                refused = inner.expect_open();
+                if refused.is_err() {
+                    break 'all;
+                }
+                let line = self.choose(&mut inner);
+                if self.has_room(&inner, line) {
+                    break line;
+                }
+                // For those that were taken in before, and those that have ended.
+                self.publish_all(&mut inner);
+                drop(inner);
+                self.tell(core::mem::take(&mut ended));
+                self.call_all();
+                inner = self.wait_for_room(self.lock());
+            };
+            self.take_in(&mut inner, line, what, &mut make, &mut ended);
+        }
+        self.publish_all(&mut inner);
+        drop(inner);
+        self.tell(ended);
+        self.call_all();
+        refused
+    }
+
+    fn publish_all(&self, inner: &mut Inner) {
+        (0..self.terms.lines()).for_each(|line| self.publish(inner, line));
+    }
+
+    fn call_all(&self) {
+        (0..self.terms.lines()).for_each(|line| self.ground.call(self.hands(line)));
+    }
+
+    fn has_room(&self, inner: &Inner, line: usize) -> bool {
+        // Hands move the line's head with each task: it is not looked at for nothing.
+        self.terms.bound == usize::MAX || self.waiting_in(inner, line) < self.terms.bound
+    }
+
+    /// Takes a task into a line.
+    fn take_in<T>(
+        &self,
+        inner: &mut Inner,
+        line: usize,
+        what: T,
+        make: impl FnOnce(T, u64) -> Task,
+        ended: &mut Ended,
+    ) {
         let number = inner.next;
         inner.next += 1;
         inner.unfinished += 1;
@@ -176,22 +247,18 @@ impl Desk {
             job.job().line.store(as_u32(line), Ordering::Relaxed);
         }
         if inner.lines[line].free.is_empty() {
-            self.harvest(&mut inner, line, &mut ended);
+            self.harvest(inner, line, ended);
         }
         if !inner.lines[line].backlog.is_empty() {
             inner.lines[line].backlog.put(task);
-            self.refill(&mut inner, line, &mut ended);
-        } else if let Err(task) = self.place(&mut inner, line, task, &mut ended) {
+            self.refill(inner, line, ended);
+        } else if let Err(task) = self.place(inner, line, task, ended) {
             inner.lines[line].backlog.put(task);
-            self.ask_for_more(&inner);
+            self.ask_for_more(inner);
         }
         if inner.looks_at.is_none() {
-            self.have_looked(&mut inner);
+            self.have_looked(inner);
         }
-        drop(inner);
-        self.tell(ended);
-        self.ground.call(self.hands(line));
-        Ok(None)
     }
 
     /// The parent's thread looks now: at times while there are tasks, and in time for their limits.
@@ -230,8 +297,10 @@ impl Desk {
 
     /// Tasks of a line that nobody has taken yet.
     pub(super) fn waiting_in(&self, inner: &Inner, line: usize) -> usize {
-        let tickets = usize::try_from(line::len(self.ground.ends(line))).unwrap_or(0).min(self.ground.plan.per_line);
-        inner.lines[line].backlog.len() + tickets
+        let state = &inner.lines[line];
+        // Those too that the segment does not say yet.
+        let tickets = state.tail.wrapping_sub(line::head(self.ground.ends(line)));
+        state.backlog.len() + usize::try_from(tickets).unwrap_or(0).min(self.ground.plan.per_line)
     }
 
     /// Hands ring when a line gets short.

@@ -144,7 +144,7 @@ fn take_on(spec: &Spec) -> Result<(), String> {
 fn call(shop: &Shop, hook: Option<&(u32, Vec<u8>)>, what: &str) -> Result<(), String> {
     let Some((function, arguments)) = hook else { return Ok(()) };
     let entry = registry::entry(*function).ok_or_else(|| format!("the {what} is not in this program"))?;
-    match entry.run(arguments, &shop.to_parent, &mut |_| ()) {
+    match entry.run(arguments, &shop.to_parent, &mut |_| true) {
         Ran::Returned(bytes) => {
             drop(super::super::codec::Arrived::new(bytes));
             Ok(())
@@ -293,10 +293,8 @@ impl Shop {
         let arguments = core::mem::take(&mut own.arguments);
         let mut noted = false;
         let mut note = |bytes: &[u8]| {
-            if bytes.len() <= plan.most {
-                self.put_down(own, slot, room, bytes, Kind::Returned);
-                noted = true;
-            }
+            noted = true;
+            self.put_down(own, slot, room, bytes, Kind::Returned)
         };
         let call = AssertUnwindSafe(|| {
             if many {
@@ -315,13 +313,15 @@ impl Shop {
         }
     }
 
-    /// Puts bytes into the slot, or into an outbox, and says in the slot what they are.
-    fn put_down(&self, own: &mut Own, slot: &super::plan::Slot, room: usize, bytes: &[u8], kind: Kind) {
-        let say = |kind: Kind, at: usize, len: usize| {
+    /// Puts bytes into the slot, or into an outbox, and says in the slot what they are. Whether they are there, and not a reason
+    /// why they can't be.
+    fn put_down(&self, own: &mut Own, slot: &super::plan::Slot, room: usize, bytes: &[u8], kind: Kind) -> bool {
+        let say = |as_what: Kind, at: usize, len: usize| {
             slot.at.store(at as u64, Ordering::Relaxed);
             slot.len.store(len as u64, Ordering::Relaxed);
             // Release: the last word, for whoever reads the slot of a dead worker; pairs with the Acquire in `release_noted`.
-            slot.kind.store(kind as u32, Ordering::Release);
+            slot.kind.store(as_what as u32, Ordering::Release);
+            as_what == kind
         };
         if bytes.len() <= INLINE {
             self.ground.write(room, bytes);
@@ -350,7 +350,7 @@ impl Shop {
         own.next = 1 - which;
         self.ground.write(range.start, bytes);
         full.store(1, Ordering::Relaxed);
-        say(kind, range.start, bytes.len());
+        say(kind, range.start, bytes.len())
     }
 
     /// A task was run: is it time to leave?

@@ -28,19 +28,26 @@ fn parts(ticket: u64) -> (u32, u32) {
     (ticket as u32, (ticket >> 32) as u32)
 }
 
-/// The parent's end: puts a ticket at `tail`, which it knows. False: there is no room.
-pub(super) fn put(ends: &Ends, places: &[AtomicU64], tail: u64, ticket: u64) -> bool {
-    // Acquire: pairs with the Release in `pass`: who moved the head had read the place.
-    let head = ends.head.0.load(Ordering::Acquire);
-    let used = tail.wrapping_sub(head);
-    // More than all: somebody wrote over the head. It is found out elsewhere.
-    if used >= places.len() as u64 {
-        return false;
+/// The parent's end: puts a ticket at `tail`, which it knows, and will [`publish`]. False: there is no room. `seen` is where it last saw the head,
+/// which hands move: it is looked at again only if there was no room then.
+pub(super) fn put(ends: &Ends, places: &[AtomicU64], tail: u64, seen: &mut u64, ticket: u64) -> bool {
+    let is_full = |head: u64| tail.wrapping_sub(head) >= places.len() as u64;
+    if is_full(*seen) {
+        // Acquire: pairs with the Release in `pass`: who moved the head had read the place.
+        *seen = ends.head.0.load(Ordering::Acquire);
+        // Or more than full: somebody wrote over the head. It is found out elsewhere.
+        if is_full(*seen) {
+            return false;
+        }
     }
     places[place(places, tail)].store(ticket, Ordering::Relaxed);
-    // SeqCst: before the look at who sleeps (pairs with `Beds::rest`); a Release for whoever takes.
-    ends.tail.0.store(tail.wrapping_add(1), Ordering::SeqCst);
     true
+}
+
+/// The parent says that there are tickets up to `tail`.
+pub(super) fn publish(ends: &Ends, tail: u64) {
+    // SeqCst: before the look at who sleeps (pairs with `Beds::rest`); a Release for whoever takes.
+    ends.tail.0.store(tail, Ordering::SeqCst);
 }
 
 fn place(places: &[AtomicU64], at: u64) -> usize {
@@ -83,6 +90,12 @@ pub(super) fn clean(ends: &Ends, places: &[AtomicU64], is_good: impl Fn(u32, u32
         }
         pass(ends, head);
     }
+}
+
+/// Where the head is: all tickets before it have been dealt with.
+pub(super) fn head(ends: &Ends) -> u64 {
+    // Acquire: as in `put`.
+    ends.head.0.load(Ordering::Acquire)
 }
 
 /// How many tickets there are, good or not.

@@ -20,6 +20,8 @@ use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 const AHEAD: usize = 4;
 /// A wait for a chunk that is shorter than this is one too many: the next is for a later one.
 const SHORT: Duration = Duration::from_micros(200);
+/// Chunks that are taken in at a time, at most.
+const TOGETHER: usize = 32;
 /// How much later.
 const STRIDE: usize = 64;
 
@@ -56,12 +58,21 @@ where
     let mut results = Vec::with_capacity(count);
     let mut items = items.into_iter();
     let mut sent = Ok(());
+    let (mut letters, mut together) = (Vec::new(), 1);
     while sent.is_ok() {
         let chunk: Vec<A> = items.by_ref().take(size).collect();
-        if chunk.is_empty() {
+        let is_last = chunk.is_empty();
+        if !is_last {
+            sent = send::<_, F, A>(desk, chunk, &mut Ok, &mut letters);
+        }
+        if is_last || letters.len() >= together {
+            // The first at once, and the more the longer it takes.
+            together = (2 * together).min(TOGETHER);
+            sent = sent.and_then(|()| submit::chunks(desk, core::mem::take(&mut letters), &mut handles));
+        }
+        if is_last {
             break;
         }
-        sent = send::<_, F, A>(desk, chunk, &mut |letter| submit::chunk(desk, letter), &mut handles);
     }
     let all = sent.map_err(TaskError::from).and_then(|()| gather(&handles, &mut results));
     if all.is_err() {

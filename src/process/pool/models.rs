@@ -65,7 +65,8 @@ impl Pond {
     fn submit(&self, slot: u32, generation: u32, tail: u64, flags: u64) {
         self.set(slot as usize, 7);
         slot::queue(&self.words[slot as usize], generation, flags);
-        assert!(line::put(&self.ends, &self.places, tail, line::ticket(slot, generation)));
+        assert!(line::put(&self.ends, &self.places, tail, &mut 0, line::ticket(slot, generation)));
+        line::publish(&self.ends, tail + 1);
         self.call();
     }
 

@@ -13,8 +13,10 @@ use crate::primitive::{AtomicU32, Ordering, spin_loop};
 const LOOKS: u32 = 16;
 /// Less than this is not worth the trouble.
 const LEAST: u32 = 1_000;
-/// After so many times without looking it is tried once more.
+/// After so many times without looking it is tried once more; after twice as many if that was in vain, and so on.
 const AGAIN: u32 = 256;
+/// Up to so many: what a look costs is to be no part of what takes longest in a hundred.
+const MOST_AGAIN: u32 = 16 * AGAIN;
 
 /// How long a kind of wait looks before it sleeps.
 #[derive(Debug)]
@@ -22,14 +24,15 @@ pub(super) struct Patience {
     most: u32,
     /// Nanoseconds now.
     now: AtomicU32,
-    /// Times that it did not look.
+    /// Times that it did not look, and after how many it does.
     passed: AtomicU32,
+    again: AtomicU32,
 }
 
 impl Patience {
     /// At most so many nanoseconds.
     pub(super) const fn new(most: u32) -> Self {
-        Self { most, now: AtomicU32::new(most), passed: AtomicU32::new(0) }
+        Self { most, now: AtomicU32::new(most), passed: AtomicU32::new(0), again: AtomicU32::new(AGAIN) }
     }
 
     /// Looks until there is something, as long as it is worth it. Whether there is.
@@ -38,10 +41,13 @@ impl Patience {
         let mut limit = self.now.load(Ordering::Relaxed);
         if limit == 0 {
             let passed = self.passed.load(Ordering::Relaxed) + 1;
-            self.passed.store(passed % AGAIN, Ordering::Relaxed);
-            if passed < AGAIN {
+            let again = self.again.load(Ordering::Relaxed);
+            if passed < again {
+                self.passed.store(passed, Ordering::Relaxed);
                 return is_there();
             }
+            self.passed.store(0, Ordering::Relaxed);
+            self.again.store((2 * again).min(MOST_AGAIN), Ordering::Relaxed);
             limit = self.most;
         }
         let start = Instant::now();
@@ -49,6 +55,7 @@ impl Patience {
             for _ in 0..LOOKS {
                 if is_there() {
                     self.now.store(self.most, Ordering::Relaxed);
+                    self.again.store(AGAIN, Ordering::Relaxed);
                     return true;
                 }
                 spin_loop();
@@ -87,6 +94,11 @@ mod tests {
             patience.look(never);
         }
         assert!(looks.get() >= AGAIN + LOOKS, "then once more in earnest: {}", looks.get());
+        looks.set(0);
+        for _ in 0..2 * AGAIN - 30 {
+            assert!(!patience.look(never));
+        }
+        assert!(looks.get() <= 2 * AGAIN, "and then less often: {}", looks.get());
         patience.look(|| true);
         while patience.now.load(Ordering::Relaxed) == 0 {
             patience.look(|| true);

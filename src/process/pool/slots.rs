@@ -77,7 +77,7 @@ impl Desk {
     pub(super) fn put(&self, inner: &mut Inner, line: usize, ticket: u64) -> bool {
         let (ends, places) = (self.ground.ends(line), self.ground.places(line));
         let state = &mut inner.lines[line];
-        if !line::put(ends, places, state.tail, ticket) {
+        if !line::put(ends, places, state.tail, &mut state.head, ticket) {
             // Tickets of cancelled tasks may be in the way.
             let is_good = |slot: u32, generation: u32| {
                 self.ground.slot(slot).is_some_and(|slot| {
@@ -86,7 +86,7 @@ impl Desk {
                 })
             };
             line::clean(ends, places, is_good);
-            if !line::put(ends, places, state.tail, ticket) {
+            if !line::put(ends, places, state.tail, &mut state.head, ticket) {
                 return false;
             }
         }
@@ -94,6 +94,15 @@ impl Desk {
         state.written[place] = ticket;
         state.tail = state.tail.wrapping_add(1);
         true
+    }
+
+    /// Says in the segment which tickets there are. Who puts one says it before the lock is free.
+    pub(super) fn publish(&self, inner: &mut Inner, line: usize) {
+        let state = &mut inner.lines[line];
+        if state.published != state.tail {
+            state.published = state.tail;
+            line::publish(self.ground.ends(line), state.tail);
+        }
     }
 
     /// Gives slots to tasks that wait for them, as long as there are any.
@@ -113,6 +122,7 @@ impl Desk {
             self.ground.head().low.0.store(0, Ordering::Relaxed);
         }
         if placed {
+            self.publish(inner, line);
             self.ground.call(self.hands(line));
         }
     }

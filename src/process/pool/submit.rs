@@ -44,7 +44,7 @@ impl Letter {
         if moves {
             desk.lock().expect_open()?;
         }
-        let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| ())
+        let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| true)
             .map_err(|reason| PoolError::Encode { task: path, reason })?;
         Ok(Self { function, path, many, bytes: Arrived::new(bytes), moves })
     }
@@ -70,7 +70,7 @@ impl Letter {
             return Err(PoolError::NotRegistered { task: self.path }.into());
         };
         // The handles in it are on their way to anybody, and arrive here.
-        let ran = catch_unwind(AssertUnwindSafe(|| entry.run(self.bytes.bytes(), &Seat::anybody(), &mut |_| ())));
+        let ran = catch_unwind(AssertUnwindSafe(|| entry.run(self.bytes.bytes(), &Seat::anybody(), &mut |_| true)));
         let ending = match ran {
             Ok(Ran::Returned(bytes)) => Ok(Arrived::new(bytes)),
             Ok(Ran::Undecodable(reason)) => Err(TaskError::undecodable_arguments(reason)),
@@ -93,6 +93,19 @@ where
 /// Has a chunk of a map run. Where the queue is full it waits: a map is in no hurry to go on.
 pub(super) fn chunk<R: DeserializeOwned>(desk: &Arc<Desk>, letter: Letter) -> Result<TaskHandle<R>, PoolError> {
     send(desk, letter, true)
+}
+
+/// Has many chunks of a map run.
+pub(super) fn chunks<R: DeserializeOwned>(
+    desk: &Arc<Desk>,
+    letters: Vec<Letter>,
+    handles: &mut Vec<TaskHandle<R>>,
+) -> Result<(), PoolError> {
+    desk.submit_all(letters, |letter, number| {
+        let (job, handle) = JobRef::new::<R>(desk, number, letter.path);
+        handles.push(handle);
+        letter.task(desk, number, Claimant::Handle(job))
+    })
 }
 
 fn send<R: DeserializeOwned>(desk: &Arc<Desk>, letter: Letter, waits: bool) -> Result<TaskHandle<R>, PoolError> {

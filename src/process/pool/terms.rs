@@ -57,6 +57,11 @@ impl Terms {
         }
     }
 
+    /// Lines that tasks come to: not the one for suspects, which is the last.
+    pub(super) fn lines(&self) -> usize {
+        self.suspects_line()
+    }
+
     /// The line of tasks that ran together when their worker died.
     pub(super) fn suspects_line(&self) -> usize {
         if self.dispatch == Dispatch::SharedQueue { 1 } else { self.workers }

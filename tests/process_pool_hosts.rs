@@ -1,0 +1,360 @@
+//! Pools in host programs of every kind: those that are interrupted, killed, forget to begin, ignore signals, reap what is not
+//! theirs, are deleted while they run, or end without a word. Each host is this program, run again for one case.
+#![cfg(feature = "process")]
+#![expect(unsafe_code, reason = "sends signals, forks")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use millpond::process::{self, ProcessPool};
+use millpond::{PoolError, TaskError};
+
+const CASE: &str = "MILLPOND_POOL_HOST";
+/// Longer than anything takes: it hangs.
+const HANG: Duration = Duration::from_secs(120);
+
+fn work(n: u64, microseconds: u64) -> u64 {
+    std::thread::sleep(Duration::from_micros(microseconds));
+    3 * n + 1
+}
+
+fn endless() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn dies() {
+    // SAFETY: sends a signal to this process.
+    unsafe { libc::raise(libc::SIGKILL) };
+}
+
+millpond::tasks![work, endless, dies];
+
+// ── what hosts do ──────────────────────────────────────────────────────────────────
+
+fn pool() -> ProcessPool {
+    let pool = ProcessPool::builder().workers(3).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    pool
+}
+
+/// Tasks have their values, those that kill their workers are errors, and workers are replaced.
+fn expect_a_pool_that_works(pool: &ProcessPool) {
+    for _ in 0..5 {
+        let all: Vec<_> = (0..100).map(|n| pool.apply_async(work, (n, 100)).unwrap()).collect();
+        let killer = pool.apply_async(dies, ()).unwrap();
+        for (n, task) in all.iter().enumerate() {
+            assert_eq!(task.join_timeout(HANG), Ok(3 * n as u64 + 1));
+        }
+        let died = killer.join_timeout(HANG);
+        // Where the host has taken the status, nobody knows the signal.
+        assert!(matches!(died, Err(TaskError::WorkerDied { pid: 1.., signal: Some(9) | None })), "{died:?}");
+    }
+    pool.wait_ready(HANG).unwrap();
+    assert_eq!(pool.progress().deaths, 5);
+    assert_eq!(pool.worker_ids().len(), 3);
+}
+
+/// A busy pool, whose workers are told of.
+fn busy() -> ProcessPool {
+    let pool = pool();
+    (0..3).for_each(|_| pool.spawn(endless, ()).unwrap());
+    while pool.queued() > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    pool.worker_ids().iter().for_each(|id| print!("{id} "));
+    println!();
+    pool
+}
+
+/// Processor time of a process so far.
+fn used(id: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let of = |path: PathBuf| fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+    let nanoseconds = threads
+        .map(|thread| of(thread.unwrap().path()))
+        .map(|text| text.split(' ').next().unwrap_or_default().parse::<u64>().unwrap_or(0));
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+fn host(case: &str) {
+    if case == "forgot" {
+        let error = ProcessPool::builder().workers(1).build().unwrap_err();
+        assert_eq!(error, PoolError::NotInitialized);
+        println!("{error}");
+        return;
+    }
+    process::init();
+    println!("host {}", process::id());
+    match case {
+        "interrupted" => {
+            let _pool = busy();
+            std::thread::sleep(HANG * 2);
+        }
+        "interrupted-and-decides" => {
+            static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+            extern "C" fn interrupted(_: libc::c_int) {
+                INTERRUPTED.store(true, Ordering::Relaxed);
+            }
+            let handler: extern "C" fn(libc::c_int) = interrupted;
+            // SAFETY: the handler stores a flag.
+            unsafe { libc::signal(libc::SIGINT, handler as *const () as libc::sighandler_t) };
+            let pool = pool();
+            let before = pool.worker_ids();
+            let all: Vec<_> = (0..30).map(|n| pool.apply_async(work, (n, 20_000)).unwrap()).collect();
+            println!("at work");
+            while !INTERRUPTED.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // The tasks of the moment, and all others, end as if nothing had been.
+            assert!((0..).zip(&all).all(|(n, task)| task.join_timeout(HANG) == Ok(3 * n + 1)));
+            assert_eq!((pool.progress().deaths, pool.worker_ids()), (0, before));
+            pool.close();
+            pool.join().unwrap();
+            println!("fine");
+        }
+        "busy" => {
+            let _pool = busy();
+            std::thread::sleep(HANG * 2);
+        }
+        "leaks-its-pool" => std::mem::forget(busy()),
+        "exits" => {
+            let _pool = busy();
+            std::process::exit(7);
+        }
+        "ignores-sigchld" => {
+            // SAFETY: ignores a signal.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            let pool = pool();
+            expect_a_pool_that_works(&pool);
+            pool.close();
+            pool.join().unwrap();
+            println!("fine");
+        }
+        "reaps-everything" => {
+            static REAPED: AtomicU32 = AtomicU32::new(0);
+            std::thread::spawn(|| {
+                loop {
+                    // SAFETY: waits for any child, and wants no status.
+                    if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {
+                        REAPED.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            for _ in 0..5 {
+                let pool = pool();
+                expect_a_pool_that_works(&pool);
+                pool.close();
+                pool.join().unwrap();
+            }
+            let reaped = REAPED.load(Ordering::Relaxed);
+            assert!(reaped > 0, "the host took nobody's status, so nothing was tried");
+            println!("fine; of 40 workers the host reaped {reaped}");
+        }
+        "deleted" => {
+            let me = std::env::current_exe().unwrap();
+            let first = pool();
+            fs::remove_file(&me).unwrap();
+            expect_a_pool_that_works(&first);
+            fs::write(&me, "not a program").unwrap();
+            expect_a_pool_that_works(&pool());
+            first.terminate();
+            println!("fine");
+        }
+        "rests" => {
+            let pool = pool();
+            assert_eq!(pool.starmap(work, (0..1000).map(|n| (n, 0))).unwrap().len(), 1000);
+            // What was begun is seen to: the last look at the tasks that there were, for one.
+            std::thread::sleep(Duration::from_millis(500));
+            let mut all = pool.worker_ids();
+            all.push(process::id());
+            let sum = || all.iter().map(|id| used(*id)).sum::<Duration>();
+            let before = sum();
+            std::thread::sleep(Duration::from_secs(5));
+            let used = sum() - before;
+            assert!(used < Duration::from_millis(5), "{used:?} of 5 s");
+            println!("fine: at rest for 5 s a pool of 3 and its host use {used:?} of a core");
+        }
+        _ => panic!("no such case: {case}"),
+    }
+    println!("end of main");
+}
+
+// ── what is checked from outside ───────────────────────────────────────────────────
+
+struct Host {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A check that failed leaves nothing behind either.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Host {
+    fn start_as(program: &Path, case: &str) -> Self {
+        let mut command = Command::new(program);
+        command.env(CASE, case).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Self { child, lines, stderr: Some(stderr) }
+    }
+
+    fn start(case: &str) -> Self {
+        Self::start_as(&std::env::current_exe().unwrap(), case)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// A host with a busy pool: its workers.
+    fn start_busy(case: &str) -> (Self, BTreeSet<u32>) {
+        let mut host = Self::start(case);
+        host.line();
+        let line = host.line();
+        let ids: BTreeSet<u32> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        assert_eq!(ids.len(), 3, "{line}");
+        (host, ids)
+    }
+
+    /// What a terminal does at Ctrl-C: the signal goes to the whole foreground group.
+    fn interrupt(&self) {
+        let group = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: numbers only.
+        assert_eq!(unsafe { libc::killpg(group, libc::SIGINT) }, 0);
+    }
+
+    /// All it still says, how it ended, and what went wrong in words.
+    fn rest(mut self) -> (String, ExitStatus, String) {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < HANG, "the host hangs");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let mut text = String::new();
+        self.lines.read_to_string(&mut text).unwrap();
+        (text, status, self.stderr.take().unwrap().join().unwrap())
+    }
+
+    fn expect_fine(self) -> String {
+        let (text, status, stderr) = self.rest();
+        assert!(status.success() && text.ends_with("end of main\n"), "{status}\n{text}{stderr}");
+        text.lines().find(|line| line.starts_with("fine")).unwrap_or_else(|| panic!("{text}{stderr}")).to_owned()
+    }
+}
+
+/// A process that exists and is no zombie.
+fn alive(id: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
+    let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
+    !matches!(state, Some('Z' | 'X') | None)
+}
+
+/// How long it takes until none of these lives.
+fn until_gone(ids: &BTreeSet<u32>) -> Duration {
+    let started = Instant::now();
+    while ids.iter().any(|id| alive(*id)) {
+        assert!(started.elapsed() < HANG, "left behind: {:?}", ids.iter().filter(|id| alive(**id)).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    started.elapsed()
+}
+
+fn a_forgotten_init_is_an_error_that_says_so() {
+    let (text, status, stderr) = Host::start("forgot").rest();
+    assert!(status.success() && text.contains("millpond::process::init();"), "{text}{stderr}");
+}
+
+fn an_interrupted_host_ends_with_its_busy_workers() {
+    let (host, ids) = Host::start_busy("interrupted");
+    host.interrupt();
+    println!("  gone after {:?}", until_gone(&ids));
+    assert_eq!(host.rest().1.signal(), Some(libc::SIGINT));
+}
+
+fn a_host_that_handles_the_interrupt_keeps_its_workers() {
+    let mut host = Host::start("interrupted-and-decides");
+    host.line();
+    assert_eq!(host.line(), "at work");
+    host.interrupt();
+    host.expect_fine();
+}
+
+fn busy_workers_go_with_a_killed_host() {
+    for how in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT] {
+        let (host, ids) = Host::start_busy("busy");
+        assert!(ids.iter().all(|id| alive(*id)));
+        // SAFETY: numbers only.
+        assert_eq!(unsafe { libc::kill(i32::try_from(host.child.id()).unwrap(), how) }, 0);
+        println!("  gone {:?} after signal {how}", until_gone(&ids));
+        assert_eq!(host.rest().1.signal(), Some(how));
+    }
+}
+
+/// Nobody waits for tasks whose pool was leaked, or for those of a program that exits: the workers go with it.
+fn a_host_that_ends_waits_for_no_endless_task() {
+    for (case, code) in [("leaks-its-pool", 0), ("exits", 7)] {
+        let (host, ids) = Host::start_busy(case);
+        until_gone(&ids);
+        assert_eq!(host.rest().1.code(), Some(code), "{case}");
+    }
+}
+
+fn a_deleted_or_replaced_file_does_no_harm() {
+    let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("pool-host-{}", process::id()));
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let host = Host::start_as(&copy, "deleted");
+    host.expect_fine();
+    fs::remove_file(&copy).unwrap();
+}
+
+fn main() {
+    if let Ok(case) = std::env::var(CASE) {
+        return host(&case);
+    }
+    let checks: [(&str, fn()); 9] = [
+        ("a_forgotten_init_is_an_error_that_says_so", a_forgotten_init_is_an_error_that_says_so),
+        ("an_interrupted_host_ends_with_its_busy_workers", an_interrupted_host_ends_with_its_busy_workers),
+        ("a_host_that_handles_the_interrupt_keeps_its_workers", a_host_that_handles_the_interrupt_keeps_its_workers),
+        ("busy_workers_go_with_a_killed_host", busy_workers_go_with_a_killed_host),
+        ("a_host_that_ends_waits_for_no_endless_task", a_host_that_ends_waits_for_no_endless_task),
+        ("a_host_that_ignores_sigchld", || drop(Host::start("ignores-sigchld").expect_fine())),
+        ("a_host_that_reaps_everything", || println!("  {}", Host::start("reaps-everything").expect_fine())),
+        ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
+        ("a_pool_at_rest_uses_no_processor", || println!("  {}", Host::start("rests").expect_fine())),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    for (name, check) in checks {
+        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
+            println!("check {name}");
+            check();
+        }
+    }
+    println!("all checks passed");
+}
