@@ -220,11 +220,11 @@ fn a_shared_value_lives_until_its_last_owner() {
     let mut one = pool.alloc_arc(Counted(&drops));
     assert!(PoolArc::get_mut(&mut one).is_some());
     let two = one.clone();
-    assert!(PoolArc::ptr_eq(&one, &two) && PoolArc::owners(&one) == 2);
+    assert!(PoolArc::ptr_eq(&one, &two) && PoolArc::strong_count(&one) == 2);
     assert!(PoolArc::get_mut(&mut one).is_none());
     let one = PoolArc::try_unwrap(one).unwrap_err();
     drop(one);
-    assert_eq!((drops.load(Ordering::Relaxed), pool.arc_stats().live, PoolArc::owners(&two)), (0, 1, 1));
+    assert_eq!((drops.load(Ordering::Relaxed), pool.arc_stats().live, PoolArc::strong_count(&two)), (0, 1, 1));
     let value = PoolArc::try_unwrap(two).unwrap();
     assert_eq!((drops.load(Ordering::Relaxed), pool.arc_stats().live), (0, 0), "unwrapping drops nothing");
     drop(value);

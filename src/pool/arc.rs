@@ -25,7 +25,7 @@ pub(super) struct ArcInner<T> {
 /// let one = NAMES.alloc_arc("mill".to_owned());
 /// let two = one.clone();
 /// std::thread::spawn(move || assert_eq!(*two, "mill")).join().unwrap();
-/// assert_eq!(millpond::PoolArc::owners(&one), 1);
+/// assert_eq!(millpond::PoolArc::strong_count(&one), 1);
 /// ```
 #[must_use = "dropping the last one drops the value"]
 pub struct PoolArc<'p, T> {
@@ -57,9 +57,9 @@ impl<'p, T> PoolArc<'p, T> {
         unsafe { self.inner.as_ref() }
     }
 
-    /// How many owners there are; others may come and go meanwhile.
+    /// How many owners there are, as `Arc::strong_count`; others may come and go meanwhile.
     #[must_use]
-    pub fn owners(this: &Self) -> usize {
+    pub fn strong_count(this: &Self) -> usize {
         this.inner().owners.load(Ordering::Relaxed)
     }
 

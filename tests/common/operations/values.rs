@@ -202,7 +202,7 @@ impl<T: Value> Keep for Kept<T> {
     fn share(&self) -> Option<Box<dyn Keep>> {
         let Owner::Shared(owner) = &self.owner else { return None };
         let twin = owner.clone();
-        assert!(PoolArc::ptr_eq(owner, &twin) && PoolArc::owners(&twin) >= 2);
+        assert!(PoolArc::ptr_eq(owner, &twin) && PoolArc::strong_count(&twin) >= 2);
         Some(Box::new(Self { id: self.id, owner: Owner::Shared(twin) }))
     }
 
@@ -217,7 +217,7 @@ impl<T: Value> Keep for Kept<T> {
             }
             (Owner::Owned(owner), 0) => owner.into_inner().check(id),
             (Owner::Shared(mut owner), how) => {
-                let alone = PoolArc::owners(&owner) == 1;
+                let alone = PoolArc::strong_count(&owner) == 1;
                 assert_eq!(PoolArc::get_mut(&mut owner).is_some(), alone);
                 if how == 2 {
                     drop(owner);
