@@ -94,3 +94,9 @@ fn heap_regressions_stay_mended() {
 fn pool_regressions_stay_mended() {
     replay::<pool::Op>("pool");
 }
+
+#[cfg(all(feature = "thread", feature = "process"))]
+#[test]
+fn config_regressions_stay_mended() {
+    replay::<settings::Op>("config");
+}

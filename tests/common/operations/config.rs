@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use millpond::ipc::{self, BarrierError, PipeError, Queue, QueueError, SemaphoreError, SharedSlice};
 use millpond::thread::{Thread, ThreadPool};
-use millpond::{Dispatch, Heap, HeapConfig, HugePages, Pool, PoolError, Recycler, WhenFull};
+use millpond::{Dispatch, Heap, HeapConfig, HugePages, Pool, PoolError, WhenFull};
 
-use super::Operation;
+use super::{Operation, recycled};
 
 /// Threads that a program starts at most for one pool.
 const THREADS: usize = 6;
@@ -144,17 +144,30 @@ fn threads(workers: usize, bound: usize, nul: bool, flags: u8) {
 }
 
 fn values(reserve: usize, limit: usize, magazine: usize) {
-    let builder = Pool::<[u64; 6]>::builder().reserve(reserve).limit(limit).magazine_size(magazine);
+    let builder = Pool::<[u64; 6]>::builder().reserve(reserve).limit(limit).magazine_size(magazine).name("six");
+    let builder = if limit.is_multiple_of(3) { builder.exact_limit(limit.is_multiple_of(2)) } else { builder };
     match builder.build() {
         Ok(pool) => {
+            assert!(format!("{pool:?}").contains("six") && pool.stats().name.as_deref() == Some("six"));
+            assert_eq!(pool.reserve(limit.min(3)), Ok(()), "no more than the limit");
             assert!(reserve <= limit && (1..=127).contains(&magazine), "{reserve} {limit} {magazine}");
             let held: Vec<_> =
                 (0..limit.min(100)).map(|n| pool.try_alloc([n as u64; 6]).expect("below the limit")).collect();
             assert!(limit > 100 || pool.try_alloc([0; 6]).is_err_and(|error| error.value == [0; 6]));
             assert!(held.iter().enumerate().all(|(n, value)| **value == [n as u64; 6]));
+            drop(held);
+            let pool = Arc::new(pool);
+            let counted: Vec<_> = (0..limit.min(5)).filter_map(|_| pool.try_alloc_arc([9; 6]).ok()).collect();
+            assert_eq!(counted.len(), limit.min(5), "counted ones have a limit of their own");
+            assert!(limit > 5 || pool.try_alloc_arc([0; 6]).is_err_and(|error| error.value == [0; 6]));
+            if limit > 0 {
+                assert_eq!(pool.alloc_owned([4; 6]).into_inner(), [4; 6]);
+            }
+            pool.purge();
         }
         Err(error) => {
             let text = error.to_string();
+            assert!(!text.is_empty());
             // More than there is of anything is refused too.
             assert!(reserve > limit || !(1..=127).contains(&magazine) || reserve >= PLENTY, "{text}");
         }
@@ -274,13 +287,7 @@ impl Op {
                 // 2^40 values are 48 TiB: nobody has them.
                 values(reserve.modest(1 << 40), limit.get(), magazine.get());
             }
-            Self::Recycled { limit } => {
-                let limit = limit.get();
-                let recycler = Recycler::builder().create(|| 3_u8).limit(limit).build();
-                let held: Vec<_> = (0..limit.min(9)).map(|_| recycler.get_timeout(Duration::ZERO)).collect();
-                assert!(held.iter().all(Result::is_ok));
-                assert_eq!(recycler.get_timeout(Duration::ZERO).is_ok(), limit > 9, "a limit of {limit}");
-            }
+            Self::Recycled { limit } => recycled::run(limit.get(), limit.kind, limit.detail),
             // More is refused for its number.
             Self::Queue { values } => queue(values.modest(1 << 25)),
             Self::Pipe { messages } => pipe(messages.modest(1 << 21)),

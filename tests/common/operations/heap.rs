@@ -12,6 +12,7 @@ use millpond::{BlockPool, Heap, HeapConfig, HeapStats, HugePages};
 use super::Operation;
 use super::crew::{self, MEMBERS, Turn, World};
 use super::draw::{Align, Size};
+use super::forks;
 use super::shadow::{Shadow, assert_zero, footprint};
 
 const KIB: usize = 1024;
@@ -107,8 +108,12 @@ impl Operation for Op {
     }
 }
 
+/// A level of `Configure` from which on a child is forked instead.
+const FORKS: u8 = 240;
+
 /// The heap under test, and the model of it.
 struct HeapWorld {
+    forks: usize,
     shadow: Shadow<()>,
     /// As it was before: a program that failed may have left blocks.
     before: HeapStats,
@@ -155,6 +160,7 @@ impl HeapWorld {
         defaults().apply();
         let before = Heap::stats();
         Self {
+            forks: 0,
             shadow: Shadow::new(),
             last: before.clone(),
             before,
@@ -341,6 +347,36 @@ impl HeapWorld {
         unsafe { self.shadow.moved(index, back, old) };
     }
 
+    /// In a child every block is as it was, no block is lost or found, and there is memory.
+    fn fork(&mut self) {
+        if self.forks == forks::MOST {
+            return;
+        }
+        self.forks += 1;
+        let live = Heap::stats().live_blocks;
+        forks::in_a_child(|| {
+            self.shadow.check_all();
+            assert_eq!(Heap::stats().live_blocks, live, "live blocks of a child");
+            for size in [16, 300, 5_000, 40 * KIB, MIB] {
+                let layout = Layout::from_size_align(size, 16).expect("a small layout");
+                for _ in 0..20 {
+                    // SAFETY: the size isn't zero.
+                    let Some(at) = NonNull::new(unsafe { Heap.alloc(layout) }) else {
+                        assert!(self.limit < usize::MAX, "no {size} bytes for a child");
+                        break;
+                    };
+                    // SAFETY: so many bytes were just allocated.
+                    unsafe { at.write_bytes(7, size) };
+                    // SAFETY: allocated with this layout. The next one is the same block, or the one before it.
+                    unsafe { Heap.dealloc(at.as_ptr(), layout) };
+                }
+            }
+            Heap::purge();
+            self.shadow.check_all();
+        });
+        self.shadow.check_all();
+    }
+
     fn configure(&mut self, knob: usize, level: usize) {
         let config = HeapConfig::new();
         match knob % 5 {
@@ -481,6 +517,7 @@ impl World for HeapWorld {
                 self.check_statistics();
             }
             Op::Flush => Heap::flush_thread(),
+            Op::Configure { level: FORKS.., .. } => self.fork(),
             Op::Configure { knob, level } => self.configure(knob.into(), level.into()),
             Op::Go { member } => return Turn::Go(usize::from(member) % MEMBERS),
             Op::End => return Turn::End,

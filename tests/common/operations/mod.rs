@@ -12,9 +12,12 @@
 pub(crate) mod config;
 pub(crate) mod crew;
 pub(crate) mod draw;
+mod forks;
 pub(crate) mod handoff;
 pub(crate) mod heap;
 pub(crate) mod pool;
+#[cfg(all(feature = "thread", feature = "process"))]
+mod recycled;
 pub(crate) mod shadow;
 #[cfg(feature = "thread")]
 pub(crate) mod tasks;

@@ -1,7 +1,7 @@
 //! Programs for block pools made at run time, several at once, and for typed pools.
 
 use core::alloc::Layout;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,6 +12,7 @@ use millpond::{Block, BlockPool, Heap, HeapConfig, MemoryError, OwnedBlock, Pool
 use super::Operation;
 use super::crew::{self, MEMBERS, Turn, World};
 use super::draw::Size;
+use super::forks;
 use super::shadow::{Shadow, assert_zero};
 use super::values::{Keep, Ledger, Mark, Nothing, Plain, Value, Wide, keep};
 
@@ -33,6 +34,8 @@ const BLOCKS: usize = 3000;
 const OWNED: usize = 40;
 /// Pools that a process may leak.
 const ABANDONED: usize = 64;
+/// A level of `Tighten` from which on a child is forked instead.
+const FORKS: u8 = 240;
 /// Memory that a process with no block in use may still have: bookkeeping, and blocks that hold pools.
 const BARE: usize = 8 * MIB;
 
@@ -276,6 +279,7 @@ struct Valued {
 
 /// The pools under test, and the model of them.
 struct PoolWorld {
+    forks: usize,
     shelves: Vec<Shelf>,
     /// Pools that only their owned blocks keep: number, and how many.
     blocks: Shadow<Held>,
@@ -309,6 +313,7 @@ impl PoolWorld {
         HeapConfig::new().hard_limit(usize::MAX).apply();
         purge_all();
         Self {
+            forks: 0,
             shelves: Vec::new(),
             blocks: Shadow::new(),
             plain: Typed::new(),
@@ -395,12 +400,15 @@ impl PoolWorld {
         Ok(match how % 3 {
             0 => (shelf.pool.take_raw()?, None),
             1 => {
-                let block = shelf.pool.take()?;
-                assert_eq!(block.len(), shelf.pool.block_size());
+                let mut block = shelf.pool.take()?;
+                assert!(block.len() == shelf.pool.block_size() && ptr::eq(block.pool(), &*shelf.pool));
+                assert!(block.first_mut().is_some() && !format!("{block:?}").is_empty());
                 (block.into_raw(), None)
             }
             _ => {
-                let block = shelf.pool.take_owned()?;
+                let mut block = shelf.pool.take_owned()?;
+                assert!(Arc::ptr_eq(block.pool(), &shelf.pool));
+                assert!(block.first_mut().is_some() && !format!("{block:?}").is_empty());
                 (NonNull::new(block.as_ptr()).expect("a block is somewhere"), Some(block))
             }
         })
@@ -655,6 +663,44 @@ impl PoolWorld {
         }
     }
 
+    /// In a child every block is as it was, each pool counts as before, takes its blocks back and hands others out.
+    fn fork(&mut self) {
+        if self.forks == forks::MOST {
+            return;
+        }
+        self.forks += 1;
+        let before: Vec<_> = self.shelves.iter().map(|shelf| shelf.pool.stats()).collect();
+        forks::in_a_child(|| {
+            self.blocks.check_all();
+            for (shelf, before) in self.shelves.iter().zip(&before) {
+                let stats = shelf.pool.stats();
+                assert_eq!(stats.live, self.live(shelf.number), "live blocks of a child: {stats}");
+                // What other threads had in their caches is lost to a child, and nothing else.
+                let counted = stats.live + stats.cached + stats.stored + stats.free;
+                assert!((stats.blocks - before.cached..=stats.blocks).contains(&counted), "{before}, and then {stats}");
+                if let Ok(block) = shelf.pool.take_raw() {
+                    // SAFETY: a block just taken.
+                    unsafe { block.write_bytes(7, shelf.pool.block_size()) };
+                    // SAFETY: taken from this pool, not given back since.
+                    unsafe { shelf.pool.give_back(block) };
+                }
+                let mut raw = self.blocks.blocks().iter();
+                // The last thing for this pool: the model does not know of it.
+                if let Some(block) = raw.find(|block| block.tag.pool == shelf.number && block.tag.guard.is_none()) {
+                    // SAFETY: as above; the model of this child's parent knows nothing of it.
+                    unsafe { shelf.pool.give_back(block.at) };
+                    let again = shelf.pool.take_raw().expect("a block was given back");
+                    let kept = self.blocks.blocks().iter().all(|other| other.at != again || other.at == block.at);
+                    assert!(kept, "a block of the parent's was handed out in a child");
+                    // SAFETY: just taken.
+                    unsafe { shelf.pool.give_back(again) };
+                }
+                shelf.pool.purge();
+            }
+        });
+        self.blocks.check_all();
+    }
+
     fn tighten(&mut self, level: usize) {
         Heap::purge();
         let room = [0, 256 * KIB, 4 * MIB].get(level % 8);
@@ -781,6 +827,7 @@ impl World for PoolWorld {
                 self.end(usize::from(which) % self.values.len(), how.into());
             }
             Op::End { .. } => {}
+            Op::Tighten { level: FORKS.. } => self.fork(),
             Op::Tighten { level } => self.tighten(level.into()),
             Op::Go { member } => return Turn::Go(usize::from(member) % MEMBERS),
             Op::Leave => return Turn::End,

@@ -1,8 +1,13 @@
 //! Values that know whether they are alive, in blocks of typed pools: each is to be dropped exactly once.
 
+use core::borrow::Borrow;
+use core::cmp;
+use core::error::Error as _;
+use core::fmt::{self, Debug, Display};
+use core::hash::{Hash, Hasher};
 use core::ops::Deref;
 use core::pin::Pin;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +56,7 @@ impl Drop for Mark {
 }
 
 /// What the pools of a program hold.
-pub(crate) trait Value: Send + Sync + Sized + 'static {
+pub(crate) trait Value: Send + Sync + Sized + Debug + Display + Ord + Hash + 'static {
     /// One more, with a number that no other has.
     fn new(id: u64, ledger: &Arc<Ledger>) -> Self;
     /// Asserts that this is the value with that number, as it was made.
@@ -134,6 +139,65 @@ impl Drop for Nothing {
     }
 }
 
+/// Values are as their numbers are, or all the same.
+macro_rules! like_its_number {
+    ($name:ty, $number:expr) => {
+        impl Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), $number(self))
+            }
+        }
+        impl Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Display::fmt(&$number(self), f)
+            }
+        }
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                $number(self) == $number(other)
+            }
+        }
+        impl Eq for $name {}
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> cmp::Ordering {
+                $number(self).cmp(&$number(other))
+            }
+        }
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                $number(self).hash(state);
+            }
+        }
+    };
+}
+
+like_its_number!(Plain, |value: &Plain| value.0.id);
+like_its_number!(Wide, |value: &Wide| value.mark.id);
+like_its_number!(Nothing, |_: &Nothing| 0_u64);
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A box does what its value does.
+fn is_like_its_value<T: Value, B>(owner: &B)
+where
+    B: Deref<Target = T> + AsRef<T> + Borrow<T> + Debug + Display + Ord + Hash,
+{
+    let value: &T = owner;
+    assert!(ptr::eq(value, owner.as_ref()) && ptr::eq(value, owner.borrow()));
+    assert!(owner == owner && owner.partial_cmp(owner) == Some(cmp::Ordering::Equal));
+    assert_eq!((owner.cmp(owner), hash_of(owner)), (cmp::Ordering::Equal, hash_of(value)));
+    assert_eq!(format!("{owner:?} {owner}"), format!("{value:?} {value}"));
+}
+
 /// Who owns a value.
 enum Owner<T> {
     Boxed(PoolBox<'static, T>),
@@ -181,6 +245,16 @@ impl<T: Value> Kept<T> {
 impl<T: Value> Keep for Kept<T> {
     fn check(&self) {
         self.value().check(self.id);
+        match &self.owner {
+            Owner::Boxed(owner) => is_like_its_value(owner),
+            Owner::Owned(owner) => is_like_its_value(owner),
+            Owner::Shared(owner) => {
+                let value: &T = owner;
+                assert!(ptr::eq(value, owner.as_ref()));
+                assert_eq!(format!("{owner:?} {owner}"), format!("{value:?} {value}"));
+            }
+            Owner::Pinned(_) | Owner::OwnedPinned(_) => {}
+        }
     }
 
     fn at(&self) -> NonNull<u8> {
@@ -210,7 +284,9 @@ impl<T: Value> Keep for Kept<T> {
         let Self { id, owner } = *self;
         match (owner, how % 3) {
             (Owner::Boxed(owner), 0) => owner.into_inner().check(id),
-            (Owner::Boxed(owner), 1) => {
+            (Owner::Boxed(mut owner), 1) => {
+                let value: *const T = &raw mut *owner;
+                assert!(ptr::eq(value, owner.as_mut()));
                 let (value, pool) = PoolBox::into_raw(owner);
                 // SAFETY: both were just taken out of a box.
                 drop(unsafe { PoolBox::from_raw(value, pool) });
@@ -230,6 +306,10 @@ impl<T: Value> Keep for Kept<T> {
                 }
                 return alone;
             }
+            (Owner::Owned(mut owner), 1) => {
+                let value: *const T = &raw mut *owner;
+                assert!(ptr::eq(value, owner.as_mut()) && owner.pool().stats().live > 0);
+            }
             (owner, _) => drop(owner),
         }
         true
@@ -248,7 +328,8 @@ pub(crate) fn keep<T: Value>(id: u64, ledger: &Arc<Ledger>, owned: &Arc<Pool<T>>
             Ok(owner) if how == 4 => Owner::Owned(owner),
             Ok(owner) => Owner::OwnedPinned(owner.into_pin()),
             Err(failed) => {
-                assert!(!failed.to_string().is_empty());
+                let says = failed.source().expect("a reason").to_string();
+                assert!(failed.to_string().contains(&says) && !format!("{failed:?}").is_empty());
                 failed.value.check(id);
                 return None;
             }

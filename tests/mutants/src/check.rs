@@ -14,6 +14,8 @@ use crate::tree::Tree;
 pub(crate) enum Check {
     /// A loom model.
     Loom(String),
+    /// Long random schedules.
+    Shuttle(String),
     /// A test of `tests/` by file and name.
     Test(String, String),
     /// A test beside the code.
@@ -36,9 +38,10 @@ impl Check {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         match text.split_whitespace().collect::<Vec<_>>()[..] {
             ["loom", name] => Ok(Self::Loom(name.to_owned())),
+            ["shuttle", name] => Ok(Self::Shuttle(name.to_owned())),
             ["unit", name] => Ok(Self::Unit(name.to_owned())),
             ["test", file, name] => Ok(Self::Test(file.to_owned(), name.to_owned())),
-            _ => Err(format!("'{text}' is none of: loom NAME, unit NAME, test FILE NAME")),
+            _ => Err(format!("'{text}' is none of: loom NAME, shuttle NAME, unit NAME, test FILE NAME")),
         }
     }
 
@@ -59,6 +62,11 @@ impl Check {
                 cargo.env("RUSTFLAGS", "--cfg millpond_loom").env("CARGO_TARGET_DIR", tree.built.join("loom"));
                 cargo.args(["--release", "--lib"])
             }
+            Self::Shuttle(_) => {
+                cargo.env("RUSTFLAGS", "--cfg millpond_loom --cfg millpond_shuttle");
+                cargo.env("CARGO_TARGET_DIR", tree.built.join("shuttle"));
+                cargo.args(["--release", "--lib", "--no-default-features", "--features", "thread"])
+            }
             Self::Unit(_) => cargo.arg("--lib"),
             Self::Test(file, _) => cargo.args(["--test", file]),
         };
@@ -73,10 +81,18 @@ impl Check {
         names.filter(|name| name.contains("::models::")).map(str::to_owned).collect()
     }
 
+    /// Checks of different lanes share nothing that is built, and run at the same time.
+    pub(crate) fn lane(&self) -> &'static str {
+        match self {
+            Self::Loom(_) | Self::Shuttle(_) => "models",
+            Self::Unit(_) | Self::Test(..) => "tests",
+        }
+    }
+
     /// The name of its test.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Loom(name) | Self::Unit(name) | Self::Test(_, name) => name,
+            Self::Loom(name) | Self::Shuttle(name) | Self::Unit(name) | Self::Test(_, name) => name,
         }
     }
 
@@ -114,6 +130,7 @@ impl fmt::Display for Check {
         let last = self.name().rsplit("::").next().unwrap_or_default();
         match self {
             Self::Loom(_) => write!(f, "loom: `{last}`"),
+            Self::Shuttle(_) => write!(f, "shuttle: `{last}`"),
             Self::Unit(_) => write!(f, "`{last}`"),
             Self::Test(file, _) => write!(f, "`{file}`: `{last}`"),
         }
@@ -123,8 +140,7 @@ impl fmt::Display for Check {
 /// Runs a command in a process group of its own, which is killed when its time is up: whether it succeeded (nothing if it
 /// was killed), what it said, and how long it took.
 fn limited(mut command: Command, tree: &Tree, limit: Duration) -> io::Result<(Option<bool>, String, Duration)> {
-    let log = tree.built.join("said.txt");
-    let said = File::create(&log)?;
+    let said = File::create(&tree.said)?;
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).process_group(0);
     let start = Instant::now();
     let mut child = command.spawn()?;
@@ -139,7 +155,7 @@ fn limited(mut command: Command, tree: &Tree, limit: Duration) -> io::Result<(Op
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    Ok((ended, String::from_utf8_lossy(&std::fs::read(log)?).into_owned(), start.elapsed()))
+    Ok((ended, String::from_utf8_lossy(&std::fs::read(&tree.said)?).into_owned(), start.elapsed()))
 }
 
 /// The words of a failure that say why, short enough for a table.

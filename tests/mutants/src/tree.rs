@@ -12,13 +12,15 @@ use crate::list::Mutant;
 pub(crate) struct Tree {
     pub(crate) sources: PathBuf,
     pub(crate) built: PathBuf,
+    /// What the last check said.
+    pub(crate) said: PathBuf,
 }
 
 impl Tree {
-    /// Copies what git knows of, or would. Files that are as before are left alone, so that little is built again.
-    pub(crate) fn copy(root: &Path) -> Result<Self, String> {
+    /// The copy of one lane: lanes run at once, so each has its own. Copies what git knows of, or would. Files that are as before are left alone, so that little is built again.
+    pub(crate) fn copy(root: &Path, lane: &str) -> Result<Self, String> {
         let built = root.join("target/mutants");
-        let sources = built.join("sources");
+        let sources = built.join(format!("sources-{lane}"));
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
             .current_dir(root)
@@ -49,7 +51,7 @@ impl Tree {
                 }
             }
         }
-        Ok(Self { sources, built })
+        Ok(Self { sources, said: built.join(format!("said-{lane}.txt")), built })
     }
 
     /// The file with the fault in it.
