@@ -152,6 +152,21 @@ fn stdin_is_empty() -> usize {
     std::io::Read::read_to_string(&mut std::io::stdin(), &mut text).unwrap()
 }
 
+/// The signals that this thread blocks, and that this process ignores and catches: a bit each.
+fn dispositions() -> (u64, u64, u64) {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    (set("SigBlk:"), set("SigIgn:"), set("SigCgt:"))
+}
+
+fn overflow(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 256]);
+    if room[0] == u64::MAX { 0 } else { overflow(depth + 1) + room[255] }
+}
+
 fn environment(key: String) -> (Option<String>, Vec<String>) {
     let marker = |(key, _): (String, String)| key.contains("MILLPOND").then_some(key);
     (std::env::var(key).ok(), std::env::vars().filter_map(marker).collect())
@@ -165,6 +180,8 @@ fn threads(count: u64) -> u64 {
 }
 
 millpond::tasks![
+    dispositions,
+    overflow,
     add,
     nothing,
     twelve,
@@ -268,6 +285,18 @@ fn each_test_worker_finds_an_ordinary_program_around_it() {
     // The harness has a thread of its own by the time our test runs, so the variable stays there; it means nothing
     // without the socket that it names.
     assert!(ours.len() <= 1, "{ours:?}");
+}
+
+/// The runtime sets up both for the program that a test binary is; workers that a constructor entered would have neither.
+#[test]
+fn a_test_worker_has_the_signals_and_the_stack_guard_of_any_program() {
+    let bit = |signal: i32| 1_u64 << (signal - 1);
+    let (blocked, ignored, caught) = Process::spawn(dispositions, ()).unwrap().join().unwrap();
+    assert_eq!((blocked, ignored), (0, bit(libc::SIGPIPE)), "whatever this program blocks and ignores");
+    assert_eq!(caught & (bit(libc::SIGSEGV) | bit(libc::SIGBUS)), bit(libc::SIGSEGV) | bit(libc::SIGBUS));
+    // It says that the stack overflowed, and aborts. Without a guard it would be a plain fault, or worse.
+    let end = Process::spawn(overflow, (0,)).unwrap().join();
+    assert!(matches!(end, Err(ProcessError::Died { signal: Some(libc::SIGABRT), .. })), "{end:?}");
 }
 
 #[test]

@@ -177,6 +177,12 @@ impl<T> Queue<T> {
     fn of(inner: Inner) -> Self {
         Self { inner: Arc::new(inner), values: PhantomData }
     }
+
+    /// As if a waker had overlooked those that sleep for a value; false if nobody does.
+    #[cfg(test)]
+    pub(super) fn overlook(&self) -> bool {
+        self.inner.lane().head.items.overlook()
+    }
 }
 
 impl<T: Serialize> Queue<T> {

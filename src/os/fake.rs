@@ -12,6 +12,8 @@ pub(crate) enum Call {
     MemoryFile,
     /// Pages of such a file.
     Room,
+    /// A fence of other processes, and joining it.
+    Fence,
 }
 
 #[derive(Debug, Clone, Copy)]

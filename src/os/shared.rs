@@ -172,6 +172,10 @@ pub(crate) fn shared_wake(word: &AtomicU32, most: i32) -> usize {
 
 /// Asks the system to let [`fence_others`], in whatever process, be a fence of this process's threads. Whether it will.
 pub(crate) fn join_fences() -> bool {
+    #[cfg(test)]
+    if fake::refuses(fake::Call::Fence, 0) {
+        return false;
+    }
     // SAFETY: asks for something; changes no memory.
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0 }
 }
@@ -179,6 +183,10 @@ pub(crate) fn join_fences() -> bool {
 /// A full fence of this thread and of every thread of the processes that joined, whatever they are at. False if the system
 /// refuses.
 pub(crate) fn fence_others() -> bool {
+    #[cfg(test)]
+    if fake::refuses(fake::Call::Fence, 0) {
+        return false;
+    }
     // SAFETY: a fence; changes no memory.
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 }
 }

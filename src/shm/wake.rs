@@ -55,6 +55,12 @@ impl Signal {
         self.0.load(Ordering::Acquire) != announced
     }
 
+    /// As if a waker had overlooked the sleepers: they sleep, and nobody knows. False: nobody says that it sleeps.
+    #[cfg(all(test, not(millpond_loom)))]
+    pub(crate) fn overlook(&self) -> bool {
+        self.0.fetch_and(!SLEEPERS, Ordering::SeqCst) & SLEEPERS != 0
+    }
+
     /// Wakes one sleeper, if there may be any. What it is to see was done before.
     #[inline]
     pub(crate) fn wake_one(&self) {

@@ -1,7 +1,9 @@
 //! A system that refuses memory in the middle of everything: an error each time, nothing lost, and the rest works on.
 
 use super::in_use;
-use crate::ipc::{Queue, QueueError, SharedSlice, ShmError};
+use std::time::Duration;
+
+use crate::ipc::{Queue, QueueError, SharedSlice, ShmError, Wait};
 use crate::os::fake::{Call, refuse, refuse_above};
 use crate::shm::segment::Segment;
 
@@ -69,4 +71,38 @@ fn a_segment_that_is_refused_at_any_step_is_an_error() {
     let refusal = refuse_above(1 << 29);
     assert_eq!(Segment::create(1 << 30).unwrap().layout().len(), 1 << 29);
     drop(refusal);
+}
+
+/// Where the system makes no fence for a sleeper, a waker that has none of its own may overlook it. It looks again soon.
+#[test]
+fn who_has_no_fence_of_others_is_not_overlooked_for_long() {
+    let _alone = crate::shm::alone();
+    let queue: Queue<u64> = Queue::bounded(4).unwrap();
+    let (got, gets) = std::sync::mpsc::channel();
+    let sleeper = queue.clone();
+    let thread = std::thread::spawn(move || {
+        let _refusal = refuse(Call::Fence, 0);
+        sleeper.set_wait(Wait::Sleep);
+        while let Ok(value) = sleeper.get() {
+            got.send(value).unwrap();
+        }
+    });
+    for value in 0..20 {
+        while !queue.overlook() {
+            std::thread::yield_now();
+        }
+        queue.put(value).unwrap();
+        assert_eq!(gets.recv_timeout(Duration::from_secs(60)), Ok(value), "it sleeps on");
+    }
+    queue.close();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_process_that_joins_no_fence_makes_its_own() {
+    let refusal = refuse(Call::Fence, 0);
+    assert!(!Segment::create(1 << 30).unwrap().fenced);
+    drop(refusal);
+    // Every system since 4.16 has it, unless a sandbox forbids it.
+    assert_eq!(Segment::create(1 << 30).unwrap().fenced, crate::os::shared::join_fences());
 }
