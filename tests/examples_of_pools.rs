@@ -33,7 +33,7 @@ fn says(printed: &str, lines: &[&str]) {
 #[test]
 fn five_tasks_on_four_workers() {
     says(
-        &printed(|out| process_pool::run(out)),
+        &printed(process_pool::run),
         &[
             "The fifth waited for process ",
             "apply waits:            49\n",
@@ -52,7 +52,7 @@ fn five_tasks_on_four_workers() {
 
 #[test]
 fn who_ran_what_under_each_dispatch() {
-    let printed = printed(|out| dispatch::run(out));
+    let printed = printed(dispatch::run);
     says(&printed, &["A pool of 4 threads:", "A pool of 4 processes:"]);
     for dispatch in ["SharedQueue:", "RoundRobin:", "Random:"] {
         assert_eq!(printed.matches(&format!("\n{dispatch}\n")).count(), 2, "{printed}");
@@ -61,7 +61,7 @@ fn who_ran_what_under_each_dispatch() {
 
 #[test]
 fn three_ways_find_the_same_primes() {
-    let printed = printed(|out| three_modes::run(out));
+    let printed = printed(three_modes::run);
     for mode in ["many processes", "many threads", "many processes with many threads", "the same from a pool"] {
         says(&printed, &[&format!("\n{mode}: 148932 primes in ")]);
     }
@@ -70,6 +70,6 @@ fn three_ways_find_the_same_primes() {
 
 #[test]
 fn a_pool_is_looked_at_while_it_works() {
-    let printed = printed(|out| top::run(out));
+    let printed = printed(top::run);
     says(&printed, &["mill", "2 workers", "the task that aborted: ", "signal 6"]);
 }
