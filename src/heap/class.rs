@@ -4,6 +4,11 @@
 //! up to the alignment: then the class's block size is a multiple of the alignment, without a branch. For up to 1,024
 //! every multiple of 16 is a class; above, the classes between 2^k and 2^(k+1) are all multiples of 2^(k-2), and a
 //! size that is a multiple of a larger alignment is one of them.
+//!
+//! Above 1,024 there are two series. Blocks of the usual one lie a cache line further apart than their size asks: blocks
+//! of 4,096 bytes side by side would all begin in the same set of a first-level cache, which has room for 8 or 12 of
+//! them (slab colouring: Bonwick, "The Slab Allocator", USENIX 1994). The other one, without that line, is for
+//! alignments larger than a line.
 
 use core::alloc::Layout;
 
@@ -16,8 +21,12 @@ const FINE_CLASSES: usize = FINE / SMALLEST_BLOCK + 1;
 const STEP_SHIFT: u32 = 2;
 /// The largest size that has a class.
 pub(super) const LARGEST: usize = 32 * 1024;
+/// Classes of each series above.
+const COARSE_CLASSES: usize = ((LARGEST.ilog2() - FINE.ilog2()) as usize) << STEP_SHIFT;
 /// How many classes there are. Number 0 serves a size of 0, without memory.
-pub(super) const CLASSES: usize = FINE_CLASSES + ((LARGEST.ilog2() - FINE.ilog2()) as usize) * (1 << STEP_SHIFT);
+pub(super) const CLASSES: usize = FINE_CLASSES + 2 * COARSE_CLASSES;
+/// A cache line, by which blocks of the usual series are staggered; the largest alignment that they have.
+const LINE: usize = 64;
 
 /// The layout's size as the classes see it: rounded up to its alignment.
 #[inline(always)]
@@ -33,16 +42,17 @@ pub(super) const fn fine_class_of(padded: usize) -> usize {
     padded.div_ceil(SMALLEST_BLOCK)
 }
 
-/// The class that serves a padded size of at most [`LARGEST`].
+/// The class that serves a size of at most [`LARGEST`], padded to this alignment.
 #[inline(always)]
-pub(super) const fn class_of(padded: usize) -> usize {
+pub(super) const fn class_of(padded: usize, align: usize) -> usize {
     if padded <= FINE {
         return fine_class_of(padded);
     }
     let below = padded - 1;
     let power = below.ilog2();
     let quarter = (below >> (power - STEP_SHIFT)) & ((1 << STEP_SHIFT) - 1);
-    FINE_CLASSES + (((power - FINE.ilog2()) as usize) << STEP_SHIFT) + quarter
+    let series = if align > LINE { FINE_CLASSES + COARSE_CLASSES } else { FINE_CLASSES };
+    series + (((power - FINE.ilog2()) as usize) << STEP_SHIFT) + quarter
 }
 
 /// The size of a class's blocks.
@@ -53,9 +63,10 @@ pub(super) const fn block_size(class: usize) -> usize {
     if class < FINE_CLASSES {
         return class * SMALLEST_BLOCK;
     }
-    let above = class - FINE_CLASSES;
+    let above = (class - FINE_CLASSES) % COARSE_CLASSES;
     let base = FINE << (above >> STEP_SHIFT);
-    base + (base >> STEP_SHIFT) * ((above & ((1 << STEP_SHIFT) - 1)) + 1)
+    let size = base + (base >> STEP_SHIFT) * ((above & ((1 << STEP_SHIFT) - 1)) + 1);
+    if class < FINE_CLASSES + COARSE_CLASSES { size + LINE } else { size }
 }
 
 /// The blocks of a class, aligned as far as their size allows.
@@ -71,20 +82,34 @@ mod tests {
     use super::*;
 
     fn waste(size: usize) -> (usize, usize) {
-        let block = block_size(class_of(size));
+        let block = block_size(class_of(size, 1));
         assert!(block >= size, "{size} in {block}");
         (block - size, block)
     }
 
     #[test]
     fn a_class_is_the_smallest_that_fits() {
-        for size in 0..=LARGEST {
-            let class = class_of(size);
-            assert!(class < CLASSES && block_size(class) >= size);
-            assert!(class == 0 || size == 0 || class == 1 || block_size(class - 1) < size, "{size}");
+        for (align, spare) in [(1, LINE), (2 * LINE, 0)] {
+            for size in (0..=LARGEST).filter(|size| size % align == 0) {
+                let class = class_of(size, align);
+                assert!(class < CLASSES && block_size(class) >= size);
+                let first = class <= 1 || class == FINE_CLASSES || class == FINE_CLASSES + COARSE_CLASSES;
+                assert!(first || block_size(class - 1) < size + spare, "{size} aligned to {align}");
+            }
         }
-        assert_eq!(class_of(LARGEST), CLASSES - 1);
+        assert_eq!(class_of(LARGEST, 2 * LINE), CLASSES - 1);
         assert_eq!(block_size(CLASSES - 1), LARGEST);
+    }
+
+    /// Where blocks begin in the sets of a first-level cache, of 64 sets as most are: all of them are used.
+    #[test]
+    fn large_blocks_side_by_side_do_not_crowd_into_a_few_sets_of_the_cache() {
+        for size in FINE + 1..=LARGEST {
+            let stride = block_size(class_of(size, 1));
+            assert_eq!(stride % LINE, 0, "{size}");
+            let sets: std::collections::HashSet<usize> = (0..64).map(|block| block * stride / LINE % 64).collect();
+            assert_eq!(sets.len(), 64, "blocks of {stride} bytes, for {size}");
+        }
     }
 
     #[test]
@@ -120,7 +145,7 @@ mod tests {
                 let padded = padded(layout);
                 assert_eq!(padded, size.next_multiple_of(align), "{layout:?}");
                 if padded <= LARGEST && padded > 0 {
-                    assert_eq!(block_size(class_of(padded)) % align, 0, "{layout:?}");
+                    assert_eq!(block_size(class_of(padded, align)) % align, 0, "{layout:?}");
                 }
             }
         }

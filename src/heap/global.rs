@@ -73,7 +73,7 @@ fn alloc(layout: Layout) -> *mut u8 {
 #[inline(never)]
 fn alloc_other(layout: Layout) -> Option<NonNull<u8>> {
     let size = padded(layout);
-    if size <= class::LARGEST { thread::alloc(class_of(size)) } else { large::alloc(layout).map(|(at, _)| at) }
+    if size <= class::LARGEST { thread::alloc(class_of(size, layout.align())) } else { large::alloc(layout).map(|(at, _)| at) }
 }
 
 /// # Safety
@@ -97,7 +97,7 @@ unsafe fn free_other(at: NonNull<u8>, layout: Layout) {
     let size = padded(layout);
     if size <= class::LARGEST {
         // SAFETY: the caller's duty.
-        unsafe { thread::free(class_of(size), at) }
+        unsafe { thread::free(class_of(size, layout.align()), at) }
     } else {
         // SAFETY: the caller's duty.
         unsafe { large::free(at, layout) }
@@ -129,7 +129,7 @@ unsafe fn move_to(from: NonNull<u8>, old: Layout, new: Layout) -> *mut u8 {
 unsafe fn realloc_other(at: NonNull<u8>, old: Layout, new: Layout) -> *mut u8 {
     let (from, to) = (padded(old), padded(new));
     if from <= class::LARGEST && to <= class::LARGEST {
-        if class_of(from) == class_of(to) {
+        if class_of(from, old.align()) == class_of(to, new.align()) {
             return at.as_ptr();
         }
     } else if from > class::LARGEST && to > class::LARGEST {

@@ -93,6 +93,7 @@ impl HeapStats {
         // The size of 0 has no blocks.
         classes.remove(0);
         classes.retain(|class| class.refills > 0 || class.free > 0 || class.live > 0);
+        classes.sort_unstable_by_key(|class| class.block_size);
         let sum =
             |of: fn(&ClassStats) -> usize| classes.iter().map(|class| of(class) * class.block_size).sum::<usize>();
         let (large_blocks, large_bytes) =
