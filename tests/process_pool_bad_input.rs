@@ -213,8 +213,8 @@ fn a_full_queue_does_what_was_said() {
     }
     // Many at once are no more than the queue takes either.
     let pool = build(WhenFull::Fail);
+    let one_by_one = MapOptions::new().chunk_size(1);
     let most = std::thread::scope(|scope| {
-        let one_by_one = MapOptions::new().chunk_size(1);
         let items: Vec<_> = (0..500).map(|n| (n, 500)).collect();
         let map = scope.spawn(|| pool.starmap_with(one_by_one, work, items).unwrap().len());
         let mut most = 0;
