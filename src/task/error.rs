@@ -179,6 +179,11 @@ pub enum PoolError {
     },
     /// A list of cores without a core.
     NoCores,
+    /// There is no such nice value: the system would take the nearest one and say nothing.
+    NoSuchNice {
+        /// The value asked for.
+        nice: i32,
+    },
     /// The system did not let a worker have its nice value.
     NiceRefused {
         /// The value asked for.
@@ -279,8 +284,12 @@ impl fmt::Display for PoolError {
         match self {
             Self::Closed => f.write_str("the pool is closed: it takes no more tasks"),
             Self::NotClosed => f.write_str("the pool is open, so it would never end: close it before joining it"),
-            Self::Full { bound } => write!(f, "the queue is full: it holds {bound} tasks, its bound"),
+            Self::Full { bound: 1 } => f.write_str("the queue is full: it has room for 1 task that waits"),
+            Self::Full { bound } => write!(f, "the queue is full: it has room for {bound} tasks that wait"),
             Self::OwnWorker => f.write_str("a task can't wait for the end of its own pool: it would wait for itself"),
+            Self::StillRunning { workers: 1, waited } => {
+                write!(f, "1 worker was still at its task after {waited:?}")
+            }
             Self::StillRunning { workers, waited } => {
                 write!(f, "{workers} workers were still at their tasks after {waited:?}")
             }
@@ -293,13 +302,21 @@ impl fmt::Display for PoolError {
                 write!(f, "the name has a NUL at byte {at}: threads' names can't contain one")
             }
             Self::StartFailed { worker, workers, code } => {
-                write!(f, "the system gave no thread for worker {worker} of {workers}: {}", reason(*code))
+                let reason = reason(*code);
+                write!(
+                    f,
+                    "the system gave no thread for worker {worker} of {workers}: {reason}; ask for fewer, or raise the limit \
+                     of threads or memory"
+                )
             }
             Self::StartHookPanicked { worker, message } => {
                 write!(f, "the start hook panicked in worker {worker}: {message}")
             }
             Self::NoSuchCore { core } => write!(f, "core {core} doesn't exist, or this process may not use it"),
             Self::NoCores => f.write_str("a list of no cores leaves workers nowhere to run: name at least one"),
+            Self::NoSuchNice { nice } => {
+                write!(f, "{nice} is no nice value: they go from -20, the most urgent, to 19")
+            }
             Self::NiceRefused { nice, code } => {
                 write!(f, "the system did not let a worker have nice value {nice}: {}", reason(*code))
             }

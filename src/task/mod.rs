@@ -22,6 +22,8 @@ mod state;
 
 #[cfg(not(millpond_loom))]
 pub(crate) use checks::check;
+#[cfg(all(not(millpond_loom), feature = "thread"))]
+pub(crate) use checks::check_nice;
 #[cfg(not(millpond_loom))]
 pub use dispatch::{Dispatch, WhenFull};
 #[cfg(not(millpond_loom))]

@@ -109,15 +109,16 @@ impl ThreadPoolBuilder {
         if workers > MOST_WORKERS {
             return Err(PoolError::TooManyWorkers { workers, most: MOST_WORKERS });
         }
+        task::check_nice(self.attributes.nice)?;
         task::check(self.bound, self.name.as_deref(), self.attributes.cores.as_deref())
     }
 
     /// Makes the pool: all workers are started. With a start hook, a nice value or cores, all have them when this returns.
     ///
     /// # Errors
-    /// No workers or too many, a bound of 0, a name with a NUL, a core that isn't there, an attribute that the system
-    /// refuses, a start hook that panics, a thread that the system does not give: each a [`PoolError`] that says which. No
-    /// thread is left then.
+    /// No workers or too many, a bound of 0, a name with a NUL, a core or a nice value that isn't there, an attribute that
+    /// the system refuses, a start hook that panics, a thread that the system does not give: each a [`PoolError`] that says
+    /// which. No thread is left then.
     pub fn build(self) -> Result<ThreadPool, PoolError> {
         let by_itself = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = self.workers.unwrap_or_else(by_itself);
