@@ -216,7 +216,8 @@ fn a_full_queue_does_what_was_said() {
     let most = std::thread::scope(|scope| {
         let one_by_one = MapOptions::new().chunk_size(1);
         let items: Vec<_> = (0..500).map(|n| (n, 500)).collect();
-        let map = scope.spawn(|| pool.starmap_with(one_by_one, work, items).unwrap().len());
+        let pool = &pool;
+        let map = scope.spawn(move || pool.starmap_with(one_by_one, work, items).unwrap().len());
         let mut most = 0;
         while !map.is_finished() {
             most = most.max(pool.queued());
