@@ -212,19 +212,21 @@ fn a_full_queue_does_what_was_said() {
         assert!((0..).zip(&all).all(|(n, task)| task.join_timeout(HANG) == Ok(3 * n + 1)));
     }
     // Many at once are no more than the queue takes either.
-    let pool = build(WhenFull::Fail);
-    let one_by_one = MapOptions::new().chunk_size(1);
+    let small = build(WhenFull::Fail);
     let most = std::thread::scope(|scope| {
+        let one_by_one = MapOptions::new().chunk_size(1);
         let items: Vec<_> = (0..500).map(|n| (n, 500)).collect();
-        let map = scope.spawn(|| pool.starmap_with(one_by_one, work, items).unwrap().len());
+        let pool = &small;
+        let map = scope.spawn(move || pool.starmap_with(one_by_one, work, items).unwrap().len());
         let mut most = 0;
         while !map.is_finished() {
-            most = most.max(pool.queued());
+            most = most.max(small.queued());
         }
         assert_eq!(map.join().unwrap(), 500);
         most
     });
     assert!((1..=3).contains(&most), "{most} waited");
+    drop(small);
     // A handle holds its pool's memory.
     drop(taken);
     drop(pool);

@@ -198,11 +198,10 @@ fn workers_run_on_the_cores_that_were_named() {
 fn is_allowed(core: usize) -> bool {
     // SAFETY: a set is plain bits; no bits are an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes the set; the number is below its size.
-    unsafe {
-        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set);
-        libc::CPU_ISSET(core, &set)
-    }
+    // SAFETY: the kernel writes the set.
+    unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    // SAFETY: the number is below the set's size.
+    unsafe { libc::CPU_ISSET(core, &set) }
 }
 
 /// Processor time of a process, in clock ticks.
