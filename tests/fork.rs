@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, RwLock};
 
-use millpond::{BlockPool, Heap, Pool};
+use millpond::{BlockPool, Heap, Pool, PoolBox};
 
 #[global_allocator]
 static GLOBAL: Heap = Heap;
@@ -21,14 +21,25 @@ const SECONDS: u32 = 20;
 /// Of the pool that a sleeping thread keeps blocks of.
 const LIMIT: usize = 2_000;
 
+/// What the parent's forking thread made, and the child drops its copies of.
+struct Kept {
+    words: Vec<String>,
+    nodes: Vec<PoolBox<'static, [u64; 6]>>,
+}
+
 /// What the child does; its exit status.
-fn child(exact: &BlockPool, pool: &BlockPool, limited: &BlockPool, kept: Vec<String>, may_start: bool) -> i32 {
+fn child(exact: &BlockPool, pool: &BlockPool, limited: &BlockPool, kept: Kept, may_start: bool) -> i32 {
+    // No other thread of the child uses the pool.
+    let (live, boxes) = (NODES.stats().live, kept.nodes.len());
+    let whole = kept.nodes.iter().all(|node| node.iter().all(|word| *word == node[0]));
+    drop(kept.nodes);
+    let gone = live - NODES.stats().live == boxes;
     let mut words: Vec<String> = (0..300).map(|n| "x".repeat(1 + n * 7)).collect();
     words.retain(|word| word.len() % 2 == 0);
     let large = vec![1_u8; 3 << 20];
     let huge = vec![0_u8; 20 << 20];
-    let sum: usize = kept.iter().map(String::len).sum();
-    drop(kept);
+    let sum: usize = kept.words.iter().map(String::len).sum();
+    drop(kept.words);
     let nodes: Vec<_> = (0..500).map(|n| NODES.alloc([n; 6])).collect();
     let fresh: Vec<_> = (0..50).map(|n| NEVER_USED_BEFORE.alloc([n; 30])).collect();
     let blocks: Vec<_> = (0..200).map_while(|_| pool.take().ok()).collect();
@@ -40,7 +51,7 @@ fn child(exact: &BlockPool, pool: &BlockPool, limited: &BlockPool, kept: Vec<Str
     let mut must = |bit: u32, holds: bool| wrong |= i32::from(!holds) << bit;
     must(0, words.len() == 150 && sum > 0);
     must(1, large[large.len() - 1] == 1 && huge[huge.len() - 1] == 0);
-    must(2, nodes.iter().all(|node| node[0] == node[5]) && fresh.len() == 50);
+    must(2, whole && gone && nodes.iter().all(|node| node[0] == node[5]) && fresh.len() == 50);
     must(3, blocks.len() == 200);
     must(4, taken);
     must(5, Heap::stats().live_blocks > 0 && NODES.stats().blocks > 0 && exact.stats().block_size == 64);
@@ -110,7 +121,8 @@ fn a_child_of_a_busy_program_allocates_and_ends() {
         })
         .collect();
     for round in 0..400 {
-        let kept: Vec<String> = (0..50).map(|n| "z".repeat(round + n)).collect();
+        let words = (0..50).map(|n| "z".repeat(round + n)).collect();
+        let kept = Kept { words, nodes: (0..40).map(|n| NODES.alloc([n; 6])).collect() };
         // Every other child is forked at any instant, while threads start and end too.
         let nobody_starts = (round % 2 == 0).then(|| starting.write().unwrap());
         let may_start = nobody_starts.is_some();

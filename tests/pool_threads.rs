@@ -177,6 +177,31 @@ fn blocks_are_taken_and_freed_in_thread_local_destructors_in_any_order() {
 }
 
 #[test]
+fn boxes_are_made_and_dropped_in_thread_local_destructors() {
+    static NODES: Pool<Vec<u64>> = Pool::new();
+    thread_local!(static HELD: RefCell<Vec<PoolBox<'static, Vec<u64>>>> = const { RefCell::new(Vec::new()) });
+    for used_before in [false, true] {
+        let early = (!used_before).then(|| NODES.alloc(vec![3; 3]));
+        std::thread::spawn(move || {
+            if used_before {
+                // The pool's own farewell is armed before the destructor of `HELD` is.
+                drop(NODES.alloc(vec![1]));
+            }
+            HELD.with_borrow_mut(|held| held.extend((0..100).map(|n| NODES.alloc(vec![n; 2]))));
+            FIRST.with_borrow(|_| ());
+            at_exit(&FIRST, move || {
+                drop(early);
+                let late: Vec<_> = (0..100).map(|n| NODES.alloc(vec![n; 4])).collect();
+                assert!(late.iter().zip(0..).all(|(node, n)| **node == [n; 4]), "a box is whole in a destructor");
+            });
+        })
+        .join()
+        .unwrap();
+        assert_eq!(NODES.stats().live, 0, "used before: {used_before}: {}", NODES.stats());
+    }
+}
+
+#[test]
 fn pools_are_made_and_dropped_in_thread_local_destructors() {
     let (send, receive) = channel();
     std::thread::spawn(move || {

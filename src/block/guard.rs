@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 
 use super::region::RegionRef;
-use super::run::describe;
+use super::run_list::RunPtr;
 use crate::os;
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -69,4 +69,18 @@ pub(crate) fn take_back(block: NonNull<u8>, expected: Expected) -> Result<(), Fa
         return Err(Fault::Twice);
     }
     Ok(())
+}
+
+/// What the header of a region says of a block: the block size, the owner of its run, and its offset in the run. Read by
+/// fields: whoever holds the depot's lock may write others meanwhile.
+fn describe(block: NonNull<u8>) -> (usize, usize, usize) {
+    let region = RegionRef::of(block);
+    // SAFETY: a live description; written before any block of the run went out.
+    let slot = unsafe { (*region.run(region.slot_at(block)).as_ptr()).first_slot } as usize;
+    let run = region.run(slot);
+    // SAFETY: as above.
+    let size = unsafe { (*run.as_ptr()).block_size } as usize;
+    // SAFETY: as above.
+    let owner = unsafe { (*run.as_ptr()).owner };
+    (size, owner, block.addr().get() - run.base().addr().get())
 }

@@ -38,6 +38,9 @@ pub(crate) mod run;
 mod run_list;
 #[cfg(not(millpond_loom))]
 pub(crate) mod settings;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "free pages go back to the system")]
+pub(crate) mod sweep;
 
 pub use error::MemoryError;
 pub(crate) use layout::BlockLayout;

@@ -15,9 +15,8 @@ use super::descriptor::{Place, Run};
 use super::region::{RegionRef, WORDS_PER_SLOT};
 use super::reserve::Reserve;
 use super::run_list::{RunList, RunPtr};
-use super::settings::HugePages;
-use super::{BlockLayout, SLOT, announce, bitmap};
-use crate::os::{self, Huge};
+use super::{BlockLayout, SLOT, announce};
+use crate::os;
 
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
 #[derive(Debug)]
@@ -51,23 +50,23 @@ impl Drop for EmptyRuns {
 /// All runs of one depot.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    layout: BlockLayout,
-    reserve: &'static Reserve,
-    open: RunList,
-    swept: RunList,
+    pub(super) layout: BlockLayout,
+    pub(super) reserve: &'static Reserve,
+    pub(super) open: RunList,
+    pub(super) swept: RunList,
     full: RunList,
     /// Blocks free in swept runs.
-    swept_free: usize,
+    pub(super) swept_free: usize,
     /// Bytes of free blocks in open runs, when the reserve was last told.
-    scattered: usize,
+    pub(super) scattered: usize,
     /// The most blocks in use since runs were last swept.
-    mark: usize,
+    pub(super) mark: usize,
     /// Blocks in all runs.
-    blocks: usize,
+    pub(super) blocks: usize,
     /// Blocks free in runs.
-    free: usize,
+    pub(super) free: usize,
     /// Empty runs are kept while all runs together have no more blocks than this.
-    keep: usize,
+    pub(super) keep: usize,
     /// The number written into every run, by which a foreign block is known.
     owner: usize,
 }
@@ -222,7 +221,7 @@ impl Runs {
     }
 
     /// Counts a run as present, or as absent so far.
-    fn set_absent(&self, run: NonNull<Run>, bytes: usize) {
+    pub(super) fn set_absent(&self, run: NonNull<Run>, bytes: usize) {
         self.reserve.note_absent(run.get().absent as usize, bytes);
         #[expect(clippy::cast_possible_truncation, reason = "a run has at most 128 pages when it is swept")]
         {
@@ -231,7 +230,7 @@ impl Runs {
     }
 
     /// Puts a swept run back among those to take from.
-    fn reopen(&mut self, run: NonNull<Run>) {
+    pub(super) fn reopen(&mut self, run: NonNull<Run>) {
         self.swept.remove(run);
         self.swept_free -= run.get().free as usize;
         self.open.push(run);
@@ -309,7 +308,7 @@ impl Runs {
         }
     }
 
-    fn detach(&mut self, run: NonNull<Run>, empties: &mut EmptyRuns) {
+    pub(super) fn detach(&mut self, run: NonNull<Run>, empties: &mut EmptyRuns) {
         let per_run = self.layout.per_run() as usize;
         self.open.remove(run);
         self.blocks -= per_run;
@@ -353,80 +352,6 @@ impl Runs {
         self.reserve.note_scattered(self.scattered, 0);
         (self.blocks, self.free, self.swept_free, self.scattered) = (0, 0, 0, 0);
     }
-
-    /// Whether so few blocks are in use, and so many free ones scattered among them, here and in all other runs of the
-    /// reserve, that a sweep is worth its while: at each halving of what is in use, so that the work is a few passes
-    /// however many blocks are freed.
-    pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
-        self.mark = self.mark.max(in_use);
-        let scattered = (self.free - self.swept_free) * self.layout.size();
-        if self.keep > 0 || scattered.abs_diff(self.scattered) < NOTEWORTHY {
-            return false;
-        }
-        let everywhere = self.reserve.note_scattered(self.scattered, scattered);
-        self.scattered = scattered;
-        in_use <= self.mark / 2
-            && scattered >= 3 * in_use * self.layout.size()
-            && scattered >= SWEEP_LEAST
-            && everywhere >= SWEEP_LEAST_EVERYWHERE
-    }
-
-    /// Chooses up to [`SWEEP_BATCH`] runs, of which at least `share` eighths are free, to be swept outside the lock.
-    pub(crate) fn begin_sweep(&mut self, in_use: usize, share: usize) -> Sweep {
-        self.mark = in_use;
-        let tell = self.reserve.settings().huge == HugePages::Growing;
-        let mut sweep = Sweep { runs: RunList { head: None }, targets: [None; SWEEP_BATCH], len: 0, tell };
-        let pages = self.layout.run_bytes() / os::page_size();
-        // What is kept ready stays present.
-        if self.keep > 0 || pages == 0 || pages > FreePages::BITS as usize {
-            return sweep;
-        }
-        let mut at = self.open.head;
-        while let Some(run) = at {
-            at = run.get().next;
-            if run.get().free as usize * 8 >= self.layout.per_run() as usize * share {
-                self.open.remove(run);
-                sweep.runs.push(run);
-                run.get().place = Place::InSweep;
-                let free = self.free_pages(run, pages);
-                self.set_absent(run, free.count_ones() as usize * os::page_size());
-                sweep.targets[sweep.len] = Some((run.base(), free));
-                sweep.len += 1;
-                if sweep.len == SWEEP_BATCH {
-                    break;
-                }
-            }
-        }
-        sweep
-    }
-
-    /// The pages of a run on which no block in use lies.
-    fn free_pages(&self, run: NonNull<Run>, pages: usize) -> FreePages {
-        let page = os::page_size();
-        let blocks = self.layout.per_run() as usize;
-        let words = run.words(blocks.div_ceil(64));
-        (0..pages).fold(0, |mask, index| {
-            let first = (index * page / self.layout.size()).min(blocks);
-            let end = ((index + 1) * page).div_ceil(self.layout.size()).min(blocks);
-            let free = bitmap::count(words, first, end) == end - first;
-            mask | FreePages::from(free) << index
-        })
-    }
-
-    /// Takes the runs back.
-    pub(crate) fn end_sweep(&mut self, mut sweep: Sweep, empties: &mut EmptyRuns) {
-        while let Some(run) = sweep.runs.pop() {
-            run.get().place = Place::Swept;
-            run.get().was_swept = true;
-            self.swept.push(run);
-            self.swept_free += run.get().free as usize;
-            if run.get().free == self.layout.per_run() && self.blocks > self.layout.per_run() as usize {
-                // It got empty meanwhile, and there are others.
-                self.reopen(run);
-                self.detach(run, empties);
-            }
-        }
-    }
 }
 
 /// See [`Runs::prepare`].
@@ -437,82 +362,10 @@ pub(crate) enum Prepared {
     Run(NonNull<u8>, usize),
 }
 
-/// A bit for each page of a run.
-type FreePages = u128;
-/// Runs that one sweep takes at a time.
-const SWEEP_BATCH: usize = 64;
-/// Changes in bytes that the reserve is told of.
-const NOTEWORTHY: usize = 16 * 1024;
-/// Bytes of scattered free blocks that are left in peace, of one size and of all together.
-const SWEEP_LEAST: usize = 32 * 1024;
-const SWEEP_LEAST_EVERYWHERE: usize = 4 * 1024 * 1024;
-
-/// Runs on no list, whose free pages are on their way to the system. Blocks may come back to them meanwhile, but none
-/// is taken from them.
-#[derive(Debug)]
-#[must_use = "end it, or the runs are lost"]
-pub(crate) struct Sweep {
-    runs: RunList,
-    /// Where the runs start, and what to give back of each.
-    targets: [Option<(NonNull<u8>, FreePages)>; SWEEP_BATCH],
-    len: usize,
-    /// Whether the system is told about huge pages.
-    tell: bool,
-}
-
-impl Sweep {
-    /// Whether there may be more where these came from.
-    pub(crate) fn is_full_batch(&self) -> bool {
-        self.len == SWEEP_BATCH
-    }
-
-    /// Gives the free pages back: to be called with the depot's lock open.
-    pub(crate) fn give_pages_back(&self) {
-        let page = os::page_size();
-        let mut split = None;
-        for (base, mut pages) in self.targets.iter().flatten().copied() {
-            let (huge, len) = RegionRef::of(base).huge_page_around(base);
-            if self.tell && pages != 0 && split != Some(huge) {
-                // Or the system's own daemon makes it whole again, with all the memory that was given back.
-                os::advise_huge(huge, len, Huge::Never);
-                split = Some(huge);
-            }
-            let mut from = 0;
-            while pages != 0 {
-                let start = from + pages.trailing_zeros() as usize;
-                pages >>= pages.trailing_zeros();
-                let len = pages.trailing_ones() as usize;
-                pages = pages.checked_shr(pages.trailing_ones()).unwrap_or(0);
-                from = start + len;
-                // SAFETY: inside the run.
-                let first = unsafe { base.add(start * page) };
-                // SAFETY: every block on these pages was free when the run was taken off the lists, and none has been
-                // taken since. Refused: the memory stays, no harm.
-                let _ = unsafe { os::purge(first, len * page) };
-            }
-        }
-    }
-}
-
-/// What the header of a region says of a block: the block size, the owner of its run, and its offset in the run. Read by
-/// fields: whoever holds the depot's lock may write others meanwhile.
-#[cfg(debug_assertions)]
-pub(crate) fn describe(block: NonNull<u8>) -> (usize, usize, usize) {
-    let region = RegionRef::of(block);
-    // SAFETY: a live description; written before any block of the run went out.
-    let slot = unsafe { (*region.run(region.slot_at(block)).as_ptr()).first_slot } as usize;
-    let run = region.run(slot);
-    // SAFETY: as above.
-    let size = unsafe { (*run.as_ptr()).block_size } as usize;
-    // SAFETY: as above.
-    let owner = unsafe { (*run.as_ptr()).owner };
-    (size, owner, block.addr().get() - run.base().addr().get())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::RESERVE;
+    use crate::block::{RESERVE, bitmap};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! The depot: all free blocks of one size that no thread keeps, and the way to more.
 //!
 //! Full magazines change hands whole, under one short lock. Behind them is a [`Source`] (the runs), from which an
-//! empty magazine is filled in address order, and to which the surplus is drained.
+//! empty magazine is filled in address order, and to which the surplus is drained. What it keeps, and when it lets go of
+//! it, is in `store.rs`.
 //!
 //! Invariants:
 //! - D1: every block that came out of the source is in exactly one place: with a user, in one thread's slot, in one
@@ -12,136 +13,10 @@
 use core::iter::once;
 use core::ptr::NonNull;
 
-use super::magazine::{CAPACITY, Magazine, MagazineList, stock};
+use super::magazine::{CAPACITY, Magazine, stock};
+use super::source::Source;
+use super::store::{DepotFigures, LEAST, State};
 use crate::os::{Lock, LockGuard};
-
-/// Empty magazines that a depot keeps for itself.
-const SPARES: usize = 4;
-/// Bytes of full magazines that a depot may hold: an eighth of its runs', within these.
-const BOUND: core::ops::Range<usize> = 256 * 1024..2 * 1024 * 1024;
-/// Bytes of full magazines that a depot may hold even if nothing is in use: a run's worth.
-const LEAST: usize = 64 * 1024;
-/// To what that may grow where drained blocks are soon asked for again.
-const MOST: usize = 1024 * 1024;
-
-/// Where blocks come from.
-pub(crate) trait Source {
-    /// What got empty by giving blocks back; dropped once the depot's lock is open.
-    type Empties;
-    /// A new place for it.
-    fn empties(&self) -> Self::Empties;
-    /// Hands up to `want` free blocks to `each`; returns how many.
-    fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize;
-    /// Takes blocks back.
-    ///
-    /// # Safety
-    /// They came out of `take` of this source, each is given once, and nobody uses them.
-    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties);
-    /// Bytes from one block to the next.
-    fn block_size(&self) -> usize;
-    /// Bytes of all blocks, free or not.
-    fn bytes(&self) -> usize;
-    /// Whether, with so few blocks in use, [`sweep`](Self::sweep) is worth its while.
-    fn wants_sweep(&mut self, _in_use: usize) -> bool {
-        false
-    }
-    /// Lets go of what it keeps empty, ready for the next that is taken.
-    fn release(&mut self, _empties: &mut Self::Empties) {}
-    /// Gives the system the pages between the blocks in use.
-    fn sweep(_depot: &Depot<Self>)
-    where
-        Self: Sized,
-    {
-    }
-}
-
-#[cfg(not(millpond_loom))]
-impl Source for crate::block::Runs {
-    type Empties = crate::block::run::EmptyRuns;
-
-    fn empties(&self) -> Self::Empties {
-        crate::block::Runs::empties(self)
-    }
-
-    #[inline]
-    fn take(&mut self, want: usize, each: &mut dyn FnMut(NonNull<u8>)) -> usize {
-        crate::block::Runs::take(self, want, each)
-    }
-
-    #[inline]
-    unsafe fn give(&mut self, blocks: impl Iterator<Item = NonNull<u8>>, empties: &mut Self::Empties) {
-        // SAFETY: the caller's duty is the same.
-        unsafe { crate::block::Runs::give(self, blocks, empties) }
-    }
-
-    fn block_size(&self) -> usize {
-        self.layout().size()
-    }
-
-    fn bytes(&self) -> usize {
-        crate::block::Runs::bytes(self)
-    }
-
-    fn wants_sweep(&mut self, in_use: usize) -> bool {
-        crate::block::Runs::wants_sweep(self, in_use)
-    }
-
-    fn release(&mut self, empties: &mut Self::Empties) {
-        crate::block::Runs::take_open_empties(self, LOOKED_AT, empties);
-    }
-
-    fn sweep(depot: &Depot<Self>) {
-        depot.sweep(SPARSE);
-        let reserve = depot.with_source(|runs| runs.reserve());
-        reserve.shrink();
-    }
-}
-
-/// Open runs that a tick looks at for empty ones: under the lock, so not many.
-#[cfg(not(millpond_loom))]
-const LOOKED_AT: usize = 16;
-
-/// Eighths of a run that are to be free for it to be swept.
-#[cfg(not(millpond_loom))]
-const SPARSE: usize = 6;
-
-/// Figures of a depot, in blocks where not said otherwise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct DepotFigures {
-    /// Out of the source: with users, in threads' slots, in full magazines.
-    pub(crate) out: usize,
-    /// The most that `out` ever was.
-    pub(crate) peak: usize,
-    /// In full magazines.
-    pub(crate) stored: usize,
-    /// Magazines filled from the source, ever.
-    pub(crate) refills: u64,
-    /// Magazines drained to the source, ever.
-    pub(crate) drains: u64,
-    /// Magazines that changed hands whole, ever.
-    pub(crate) exchanges: u64,
-}
-
-#[derive(Debug)]
-struct State<S> {
-    full: MagazineList,
-    spare: MagazineList,
-    limit: usize,
-    /// Blocks of a magazine that is put together here.
-    magazine: usize,
-    /// Blocks that were in the slots of threads which a fork left behind.
-    lost: usize,
-    figures: DepotFigures,
-    /// Magazines that had come and gone at the last tick.
-    visits_then: u64,
-    /// Bytes of full magazines that it may hold whatever is in use: doubled when a magazine has to be filled although one
-    /// was drained since the last one was. Blocks that go from thread to thread come in waves: what is drained on the
-    /// crest is filled again in the trough.
-    slack: usize,
-    /// `figures.drains` when a magazine was last filled.
-    drains_then: u64,
-    source: S,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -404,7 +279,7 @@ impl Depot<crate::block::Runs> {
 
     /// Drains the full magazines and gives the system the pages between the blocks in use, of runs that are free for
     /// at least so many eighths.
-    fn sweep(&self, share: usize) {
+    pub(super) fn sweep(&self, share: usize) {
         loop {
             let mut state = self.state.lock();
             let mut empties = state.source.empties();
@@ -453,117 +328,5 @@ impl<S> LockedSource<'_, S> {
 
     pub(crate) fn out(&self) -> usize {
         self.0.figures.out
-    }
-}
-
-impl<S: Source> State<S> {
-    const fn new(source: S, magazine: usize) -> Self {
-        let figures = DepotFigures { out: 0, peak: 0, stored: 0, refills: 0, drains: 0, exchanges: 0 };
-        Self {
-            full: MagazineList::new(),
-            spare: MagazineList::new(),
-            limit: usize::MAX,
-            magazine,
-            lost: 0,
-            figures,
-            visits_then: 0,
-            slack: LEAST,
-            drains_then: 0,
-            source,
-        }
-    }
-
-    fn refill(&mut self, magazine: &mut Magazine, want: usize) {
-        let want = want.clamp(1, CAPACITY).min(self.room());
-        if want == 0 {
-            return;
-        }
-        if self.drains_then != self.figures.drains {
-            self.drains_then = self.figures.drains;
-            self.slack = (self.slack * 2).min(self.source.bytes() / 2).clamp(LEAST, MOST);
-        }
-        let source = &mut self.source;
-        magazine.fill(want, |want, each| source.take(want, each));
-        self.figures.out += magazine.len();
-        self.figures.peak = self.figures.peak.max(self.figures.out);
-        self.figures.refills += 1;
-    }
-
-    /// Puts a magazine on the list, or drains it and gives it back.
-    ///
-    /// # Safety
-    /// The blocks came from this depot, and nobody uses them.
-    unsafe fn store(&mut self, mut magazine: Magazine, empties: &mut S::Empties) -> Option<Magazine> {
-        let count = magazine.len();
-        if count == 0 {
-            return Some(magazine);
-        }
-        if (self.figures.stored + count) * self.source.block_size() <= self.bound() {
-            self.figures.stored += count;
-            // What ending threads leave is often little: together it makes fewer, fuller magazines.
-            if let Some(mut top) = self.full.pop() {
-                let absorbed = top.absorb(&mut magazine, self.magazine);
-                self.full.push(top);
-                if absorbed {
-                    return Some(magazine);
-                }
-            }
-            self.full.push(magazine);
-            return None;
-        }
-        self.drain(&mut magazine, empties);
-        self.drain_surplus(empties);
-        Some(magazine)
-    }
-
-    /// How many more blocks the limit allows.
-    fn room(&self) -> usize {
-        self.limit - self.figures.out.saturating_sub(self.lost).min(self.limit)
-    }
-
-    /// Blocks with users and in threads' slots.
-    fn in_use(&self) -> usize {
-        self.figures.out - self.figures.stored
-    }
-
-    /// Bytes that full magazines may hold: no more than half of what is in use, or they would keep runs from getting
-    /// empty after most blocks were freed.
-    fn bound(&self) -> usize {
-        let in_use = self.in_use() * self.source.block_size();
-        (in_use / 2).min((self.source.bytes() / 8).clamp(BOUND.start, BOUND.end)).max(self.slack)
-    }
-
-    /// Drains what is stored beyond the bound, which falls with what is in use.
-    fn drain_surplus(&mut self, empties: &mut S::Empties) {
-        while self.figures.stored * self.source.block_size() > self.bound() {
-            let Some(mut full) = self.full.pop() else { break };
-            self.figures.stored -= full.len();
-            self.drain(&mut full, empties);
-            self.put_spare(full);
-        }
-    }
-
-    fn drain(&mut self, magazine: &mut Magazine, empties: &mut S::Empties) {
-        self.figures.out -= magazine.len();
-        self.figures.drains += 1;
-        // SAFETY: D1: the blocks of a magazine of this depot came from its source, and are in no other place.
-        unsafe { self.source.give(magazine.blocks(), empties) };
-        magazine.forget_blocks();
-    }
-
-    fn drain_all(&mut self, empties: &mut S::Empties) {
-        while let Some(mut full) = self.full.pop() {
-            self.figures.stored -= full.len();
-            self.drain(&mut full, empties);
-            self.put_spare(full);
-        }
-    }
-
-    fn take_spare(&mut self) -> Option<Magazine> {
-        self.spare.pop().or_else(stock::take)
-    }
-
-    fn put_spare(&mut self, magazine: Magazine) {
-        if self.spare.len() < SPARES { self.spare.push(magazine) } else { stock::give(magazine) }
     }
 }

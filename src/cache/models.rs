@@ -9,9 +9,10 @@ use std::ptr::NonNull;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::depot::{Depot, Source};
+use super::depot::Depot;
 use super::registry::{PoolRegistry, PoolThread};
 use super::slot::Slot;
+use super::source::Source;
 use crate::primitive::model::explore;
 
 /// Where numbered blocks come from.

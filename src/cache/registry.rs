@@ -1,7 +1,6 @@
-//! Who is there: threads with caches, and pools made at run time.
+//! Which pools there are, made at run time, and which threads have caches of them.
 //!
-//! [`Roster`] lists threads, so that statistics can add up what their slots hold. [`PoolRegistry`] adds the pools: a
-//! thread finds its slot for a pool by the pool's index, and knows by the key, which is never used twice, whether
+//! [`PoolRegistry`] lists pools and threads: a thread finds its slot for a pool by the pool's index, and knows by the key, which is never used twice, whether
 //! the slot is still of that pool. One lock orders a thread's exit and a pool's drop:
 //!
 //! - G1: a thread's exit gives blocks only to pools that are in the registry while the lock is held.
@@ -9,140 +8,15 @@
 //! - G3: a slot's key is written by its own thread only. A key that isn't in the registry marks a slot whose blocks
 //!   are gone; its own thread discards it.
 
-use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use super::depot::{Depot, Source};
+use super::depot::Depot;
+use super::roster::{Member, Members, RosterLink};
 use super::slot::Slot;
+use super::source::Source;
+use super::table::{Table, memory};
 use crate::os::{Lock, LockGuard};
 use crate::primitive::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-
-/// A member's place in a [`Roster`]; used under the roster's lock.
-#[derive(Debug)]
-pub(crate) struct RosterLink<T> {
-    next: Cell<*const T>,
-    prev: Cell<*const T>,
-}
-
-impl<T> RosterLink<T> {
-    pub(crate) const fn new() -> Self {
-        Self { next: Cell::new(ptr::null()), prev: Cell::new(ptr::null()) }
-    }
-}
-
-/// What can stand in a [`Roster`].
-pub(crate) trait Member: Sized {
-    fn link(&self) -> &RosterLink<Self>;
-}
-
-/// A list of what threads own, linked through the members.
-#[derive(Debug)]
-pub(crate) struct Roster<T>(Lock<Members<T>>);
-
-#[derive(Debug)]
-struct Members<T> {
-    head: *const T,
-}
-
-// SAFETY: members are used through the roster's lock, by `&T`, for what they allow other threads to read.
-unsafe impl<T> Send for Members<T> {}
-
-impl<T: Member> Members<T> {
-    fn enter(&mut self, member: &T) {
-        member.link().next.set(self.head);
-        member.link().prev.set(ptr::null());
-        // SAFETY: members stay in place until they leave.
-        if let Some(head) = unsafe { self.head.as_ref() } {
-            head.link().prev.set(member);
-        }
-        self.head = member;
-    }
-
-    fn leave(&mut self, member: &T) {
-        let (next, prev) = (member.link().next.get(), member.link().prev.get());
-        // SAFETY: as above.
-        match unsafe { prev.as_ref() } {
-            Some(prev) => prev.link().next.set(next),
-            None => self.head = next,
-        }
-        // SAFETY: as above.
-        if let Some(next) = unsafe { next.as_ref() } {
-            next.link().prev.set(prev);
-        }
-    }
-
-    /// Forgets all but `survivor`.
-    fn only(&mut self, survivor: Option<&T>) {
-        self.head = ptr::null();
-        if let Some(survivor) = survivor {
-            self.enter(survivor);
-        }
-    }
-
-    fn each(&self, mut look: impl FnMut(&T)) {
-        let mut at = self.head;
-        // SAFETY: as above.
-        while let Some(member) = unsafe { at.as_ref() } {
-            at = member.link().next.get();
-            look(member);
-        }
-    }
-}
-
-impl<T: Member> Roster<T> {
-    #[cfg(not(millpond_loom))]
-    pub(crate) const fn new() -> Self {
-        Self(Lock::new(Members { head: ptr::null() }))
-    }
-
-    /// Adds a member.
-    ///
-    /// # Safety
-    /// It stays where it is until [`leave`](Self::leave) has returned.
-    pub(crate) unsafe fn enter(&self, member: &T) {
-        self.0.lock().enter(member);
-    }
-
-    pub(crate) fn leave(&self, member: &T) {
-        self.0.lock().leave(member);
-    }
-
-    /// Shows every member to `look`, while none can leave.
-    pub(crate) fn each(&self, look: impl FnMut(&T)) {
-        self.0.lock().each(look);
-    }
-
-    #[cfg(not(millpond_loom))]
-    pub(crate) fn hold(&self) {
-        self.0.acquire();
-    }
-
-    /// Ends [`hold`](Self::hold).
-    ///
-    /// # Safety
-    /// The lock is held by `hold`.
-    #[cfg(not(millpond_loom))]
-    pub(crate) unsafe fn let_go(&self) {
-        // SAFETY: the caller's duty.
-        unsafe { self.0.release() }
-    }
-
-    /// In a forked child: only `survivor` is still a thread; the others are shown to `lose`.
-    ///
-    /// # Safety
-    /// The lock is held by [`hold`](Self::hold).
-    #[cfg(not(millpond_loom))]
-    pub(crate) unsafe fn forget_others(&self, survivor: Option<&T>, lose: impl Fn(&T)) {
-        // SAFETY: the caller's duty.
-        let members = unsafe { self.0.held() };
-        members.each(|member| {
-            if !survivor.is_some_and(|survivor| ptr::eq(survivor, member)) {
-                lose(member);
-            }
-        });
-        members.only(survivor);
-    }
-}
 
 /// A pool's index and its number that no other pool ever has. Zero is no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -426,7 +300,7 @@ impl<S: Source> PoolRegistry<S> {
 
 impl<S: Source> Registered<S> {
     const fn new() -> Self {
-        Self { threads: Members { head: ptr::null() }, entries: Table::new(), lowest_free: 0, next_number: 0 }
+        Self { threads: Members::new(), entries: Table::new(), lowest_free: 0, next_number: 0 }
     }
 
     fn cached(&self, key: PoolKey) -> usize {
@@ -467,105 +341,5 @@ impl<S: Source> Registered<S> {
 impl<S> core::fmt::Debug for PoolRegistry<S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("PoolRegistry").finish_non_exhaustive()
-    }
-}
-
-/// A growing array in memory of its own.
-#[derive(Debug)]
-struct Table<T> {
-    items: *mut T,
-    len: usize,
-    room: usize,
-}
-
-impl<T> Table<T> {
-    const fn new() -> Self {
-        Self { items: ptr::null_mut(), len: 0, room: 0 }
-    }
-
-    fn as_slice(&self) -> &[T] {
-        if self.items.is_null() {
-            return &[];
-        }
-        // SAFETY: `len` items were written.
-        unsafe { core::slice::from_raw_parts(self.items, self.len) }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [T] {
-        if self.items.is_null() {
-            return &mut [];
-        }
-        // SAFETY: `len` items were written.
-        unsafe { core::slice::from_raw_parts_mut(self.items, self.len) }
-    }
-
-    /// Adds an item; its index.
-    fn grow(&mut self, item: impl FnOnce() -> T) -> Option<usize> {
-        if self.len == self.room {
-            let (new, room) = memory::take::<T>((self.room * 2).max(1))?;
-            if let Some(old) = NonNull::new(self.items) {
-                // SAFETY: `len` items move into the larger table.
-                unsafe { ptr::copy_nonoverlapping(old.as_ptr(), new.as_ptr(), self.len) };
-                // SAFETY: made here, with this room; its items were moved.
-                unsafe { memory::give(old, self.room) };
-            }
-            (self.items, self.room) = (new.as_ptr(), room);
-        }
-        // SAFETY: len < room.
-        let place = unsafe { self.items.add(self.len) };
-        // SAFETY: as above.
-        unsafe { place.write(item()) };
-        self.len += 1;
-        Some(self.len - 1)
-    }
-}
-
-impl<T> Drop for Table<T> {
-    fn drop(&mut self) {
-        if let Some(items) = NonNull::new(self.items) {
-            // SAFETY: made by `grow`, with this room; the items need no drop.
-            unsafe { memory::give(items, self.room) };
-        }
-    }
-}
-
-/// Memory for tables.
-mod memory {
-    use core::ptr::NonNull;
-
-    #[cfg(not(millpond_loom))]
-    use crate::block::{QUANTUM, RESERVE};
-
-    /// Room for at least `least` items, and for how many.
-    #[cfg(not(millpond_loom))]
-    pub(super) fn take<T>(least: usize) -> Option<(NonNull<T>, usize)> {
-        let bytes = least.checked_mul(size_of::<T>())?.checked_next_multiple_of(QUANTUM)?;
-        if bytes > crate::block::LARGEST_IN_REGION {
-            return None;
-        }
-        let (memory, _) = RESERVE.alloc(bytes, QUANTUM)?;
-        Some((memory.cast(), bytes / size_of::<T>()))
-    }
-
-    /// # Safety
-    /// From [`take`], with the room that it said, and nobody's any more.
-    #[cfg(not(millpond_loom))]
-    pub(super) unsafe fn give<T>(items: NonNull<T>, room: usize) {
-        RESERVE.free(items.cast(), (room * size_of::<T>()).next_multiple_of(QUANTUM));
-    }
-
-    #[cfg(millpond_loom)]
-    pub(super) fn take<T>(least: usize) -> Option<(NonNull<T>, usize)> {
-        let items = Box::leak(Box::<[T]>::new_uninit_slice(least));
-        Some((NonNull::from(items).cast(), least))
-    }
-
-    /// # Safety
-    /// From [`take`], with the room that it said, and nobody's any more.
-    #[cfg(millpond_loom)]
-    pub(super) unsafe fn give<T>(items: NonNull<T>, room: usize) {
-        let items = core::ptr::slice_from_raw_parts_mut(items.cast::<core::mem::MaybeUninit<T>>().as_ptr(), room);
-        // SAFETY: the caller's duty: the box leaked by `take`.
-        drop(unsafe { Box::from_raw(items) });
     }
 }

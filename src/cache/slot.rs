@@ -19,8 +19,9 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use super::depot::{Depot, Source};
+use super::depot::Depot;
 use super::magazine::{CAPACITY, FRAME_BYTES, Frame, Magazine, WORDS, Word};
+use super::source::Source;
 use crate::primitive::{AtomicPtr, AtomicU32, Ordering};
 
 /// Blocks that a thread that never allocated this size hands straight back: they are some other thread's, and keeping

@@ -137,6 +137,15 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_every_class_can_be_swept() {
+        let most = crate::block::sweep::MOST_PAGES * crate::os::page_size().min(4096);
+        for class in 1..CLASSES {
+            let bytes = block_layout(class).run_bytes();
+            assert!(bytes <= most, "blocks of {} lie in runs of {bytes} bytes", block_size(class));
+        }
+    }
+
+    #[test]
     fn every_alignment_is_met_by_the_block_size() {
         for shift in 0..=15 {
             let align = 1 << shift;

@@ -73,7 +73,11 @@ fn alloc(layout: Layout) -> *mut u8 {
 #[inline(never)]
 fn alloc_other(layout: Layout) -> Option<NonNull<u8>> {
     let size = padded(layout);
-    if size <= class::LARGEST { thread::alloc(class_of(size, layout.align())) } else { large::alloc(layout).map(|(at, _)| at) }
+    if size <= class::LARGEST {
+        thread::alloc(class_of(size, layout.align()))
+    } else {
+        large::alloc(layout).map(|(at, _)| at)
+    }
 }
 
 /// # Safety

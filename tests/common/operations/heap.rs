@@ -30,6 +30,13 @@ const BURST: usize = 512 * KIB;
 const QUANTUM: usize = 4096;
 /// The largest unit that a mapping of its own may be counted in: the system's pages.
 const LARGEST_PAGE: usize = 64 * KIB;
+/// Whether a block of this size may be of the class for so much: above 1,024 bytes there are two series of classes, and
+/// blocks of the one that is for alignments of a cache line and less lie a line further apart.
+fn may_hold(size: usize, padded: usize, align: usize) -> bool {
+    let line = if padded > 1024 && align <= 64 { 64 } else { 0 };
+    size >= padded + line && (padded <= 1024 || size % 256 == line)
+}
+
 /// What a refill may take at once: the largest run of a class, and frames.
 const REFILL: usize = 544 * KIB;
 /// What a thread keeps at first.
@@ -409,7 +416,7 @@ impl HeapWorld {
         for block in self.shadow.blocks().iter().filter(|block| block.layout.size() > 0) {
             let padded = block.layout.pad_to_align().size();
             // The class of a live block is in the list.
-            if let Some(size) = sizes.iter().copied().find(|size| *size >= padded) {
+            if let Some(size) = sizes.iter().copied().find(|size| may_hold(*size, padded, block.layout.align())) {
                 let waste = size - padded;
                 assert!(
                     if padded <= 128 { waste < 16 } else { waste * 4 <= size },
