@@ -88,6 +88,9 @@ fn numbers_that_make_no_sense() {
     let build = || ProcessPool::builder().workers(1);
     assert!(matches!(build().workers(0).build(), Err(PoolError::NoWorkers)));
     assert!(matches!(build().threads_per_worker(0).build(), Err(PoolError::NoWorkers)));
+    assert!(
+        [-21, 20, i32::MAX].iter().all(|nice| matches!(build().nice(*nice).build(), Err(PoolError::NoSuchNice { .. })))
+    );
     assert!(matches!(build().workers(usize::MAX).build(), Err(PoolError::TooManyWorkers { .. })));
     for threads in [513, 1024, 2000, usize::MAX] {
         assert!(matches!(build().threads_per_worker(threads).build(), Err(PoolError::TooManyWorkers { .. })));

@@ -22,7 +22,6 @@ pub(crate) fn check(bound: Option<usize>, name: Option<&str>, cores: Option<&[us
 }
 
 /// Refuses a nice value that the system would change without a word.
-#[cfg(feature = "thread")]
 pub(crate) fn check_nice(nice: Option<i32>) -> Result<(), PoolError> {
     match nice.filter(|nice| !(-20..=19).contains(nice)) {
         Some(nice) => Err(PoolError::NoSuchNice { nice }),

@@ -21,9 +21,7 @@ mod options;
 mod state;
 
 #[cfg(not(millpond_loom))]
-pub(crate) use checks::check;
-#[cfg(all(not(millpond_loom), feature = "thread"))]
-pub(crate) use checks::check_nice;
+pub(crate) use checks::{check, check_nice};
 #[cfg(not(millpond_loom))]
 pub use dispatch::{Dispatch, WhenFull};
 #[cfg(not(millpond_loom))]

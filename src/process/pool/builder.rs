@@ -261,6 +261,7 @@ impl ProcessPoolBuilder {
         if workers > most {
             return Err(PoolError::TooManyWorkers { workers, most });
         }
+        task::check_nice(self.nice)?;
         task::check(self.bound, self.name.as_deref(), self.cores.as_deref())?;
         super::expect_not_forked()?;
         if super::hand::is_worker() {
