@@ -102,17 +102,36 @@ fn signal(pid: u32, signal: i32) {
     unsafe { libc::kill(i32::try_from(pid).unwrap(), signal) };
 }
 
+/// Tells the killer to stop when the test ends, also by a panic: whoever waits for it would wait for ever.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Kills a worker every so often until told to stop. How many were killed.
 fn kill_workers(pool: &ProcessPool, seed: u64, every: Duration, stop: &AtomicBool, most: u64) -> u64 {
     let mut random = Random(seed);
-    let mut killed = 0;
+    let (mut killed, mut in_a_row, mut finished) = (0, 0, 0);
     while !stop.load(Ordering::Relaxed) && killed < most {
+        // Whoever kills twenty of them before any gets ready has made a crash loop, which the pool gives up for. On a busy machine
+        // a start takes longer than the next kill.
+        let now = pool.progress().finished;
+        in_a_row = if now == finished { in_a_row } else { 0 };
+        finished = now;
+        if in_a_row == 10 {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
         std::thread::sleep(every.mul_f64(random.below(1000) as f64 / 500.0));
         let workers = pool.worker_ids();
         if let Some(n) = usize::try_from(random.below(workers.len().max(1) as u64)).ok().filter(|n| *n < workers.len())
         {
             signal(workers[n], libc::SIGKILL);
             killed += 1;
+            in_a_row += 1;
         }
     }
     killed
@@ -133,6 +152,7 @@ fn storm(name: &str, builder: ProcessPoolBuilder, tasks: u64, kills: u64, seed: 
     let calls: Arc<(AtomicU64, AtomicU64, AtomicU64)> = Arc::default();
     let (killed, sum) = std::thread::scope(|scope| {
         let killer = scope.spawn(|| kill_workers(&pool, seed, Duration::from_millis(3), &stop, u64::MAX));
+        let until = Stop(&stop);
         let mut random = Random(seed ^ 0x5555);
         let mut sum = Sum::default();
         let started = Instant::now();
@@ -194,7 +214,7 @@ fn storm(name: &str, builder: ProcessPoolBuilder, tasks: u64, kills: u64, seed: 
                 count(result.as_ref().err(), true);
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(until);
         (killer.join().unwrap(), sum)
     });
     // Peace: all is as if nothing had been.
