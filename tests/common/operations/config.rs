@@ -231,7 +231,7 @@ fn slice(len: usize) {
 
 /// An error says how many bytes so many values have, or that these are too many to be counted.
 fn says_bytes(error: &impl ToString, len: usize) -> bool {
-    let bytes = len.checked_mul(8).unwrap_or(usize::MAX);
+    let bytes = len.saturating_mul(8);
     error.to_string().contains(&bytes.to_string())
 }
 

@@ -401,7 +401,7 @@ impl PoolWorld {
             0 => (shelf.pool.take_raw()?, None),
             1 => {
                 let mut block = shelf.pool.take()?;
-                assert!(block.len() == shelf.pool.block_size() && ptr::eq(block.pool(), &*shelf.pool));
+                assert!(block.len() == shelf.pool.block_size() && ptr::eq(block.pool(), Arc::as_ptr(&shelf.pool)));
                 assert!(block.first_mut().is_some() && !format!("{block:?}").is_empty());
                 (block.into_raw(), None)
             }

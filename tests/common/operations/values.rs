@@ -193,7 +193,8 @@ where
 {
     let value: &T = owner;
     assert!(ptr::eq(value, owner.as_ref()) && ptr::eq(value, owner.borrow()));
-    assert!(owner == owner && owner.partial_cmp(owner) == Some(cmp::Ordering::Equal));
+    let same = owner;
+    assert!(owner == same && owner.partial_cmp(same) == Some(cmp::Ordering::Equal));
     assert_eq!((owner.cmp(owner), hash_of(owner)), (cmp::Ordering::Equal, hash_of(value)));
     assert_eq!(format!("{owner:?} {owner}"), format!("{value:?} {value}"));
 }

@@ -104,7 +104,7 @@ fn sound(tree: &Tree, mutants: &[&Mutant]) -> Result<BTreeMap<Check, Duration>, 
             continue;
         }
         match mutant.check.run(tree, Duration::from_secs(300)) {
-            Outcome::Passed(took) => allowed.insert(mutant.check.clone(), took * 5 + Duration::from_secs(10)),
+            Outcome::Passed(took) => allowed.insert(mutant.check.clone(), took * 5 + Duration::from_secs(30)),
             other => return Err(format!("without any fault, {} is {other:?}", mutant.check)),
         };
     }
