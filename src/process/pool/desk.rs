@@ -265,7 +265,7 @@ impl Desk {
     pub(super) fn have_looked(&self, inner: &mut Inner) {
         // It looks already, for all that anybody else wants of it.
         inner.looks_at = Some(self.terms.since);
-        self.ground.ring();
+        self.ground.ring_for_sure();
     }
 
     fn wait_for_room<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {

@@ -25,10 +25,13 @@ use crate::task::{PoolError, TaskError};
 /// How often things are looked at that should never be wrong, while there are tasks.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The longest sleep of the pool's own thread.
+const REST: Duration = Duration::from_millis(500);
+
 /// Rings the bell when a worker has ended.
 impl Watcher for Desk {
     fn ended(&self) {
-        self.ground.ring();
+        self.ground.ring_for_sure();
     }
 }
 
@@ -59,7 +62,8 @@ impl Foreman {
             if over {
                 break;
             }
-            ground::sleep(self.desk.ground.bell(), 0, limit);
+            // Never without end: what lies in the bell's word may be rubbish, and a ring may have been written over.
+            ground::sleep(self.desk.ground.bell(), 0, Some(limit.map_or(REST, |limit| limit.min(REST))));
         }
         self.desk.terms.callbacks.finish();
         self.desk.lock().ended = true;
@@ -392,7 +396,7 @@ impl Foreman {
             inner.crew.last_words = error.to_string();
             inner.crew.workers[worker].not_before = Some(Instant::now() + Duration::from_millis(50));
             drop(inner);
-            self.desk.ground.ring();
+            self.desk.ground.ring_for_sure();
         }
     }
 }
@@ -427,7 +431,7 @@ pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<
     trace::worker_started(&desk.terms.name, worker, pid);
     drop(inner);
     // It may have ended before it was on record.
-    desk.ground.ring();
+    desk.ground.ring_for_sure();
     Ok(())
 }
 

@@ -307,7 +307,7 @@ impl ProcessPool {
         }
         drop(inner);
         self.desk.changed.notify_all();
-        self.desk.ground.ring();
+        self.desk.ground.ring_for_sure();
     }
 
     /// Waits until all tasks of a closed pool have ended, and its workers with them.
@@ -342,7 +342,7 @@ impl ProcessPool {
         drop(inner);
         self.desk.tell(ended);
         self.desk.changed.notify_all();
-        self.desk.ground.ring();
+        self.desk.ground.ring_for_sure();
     }
 
     fn wait_for_end(&self, until: Option<Instant>, timeout: Duration) -> Result<(), PoolError> {

@@ -8,7 +8,7 @@ use super::slot::{self, NOTIFY, Phase, WAITED, Word};
 use super::task::{Claimant, Job, Task};
 use crate::task::{PoolError, TaskError};
 
-/// Not where there is less time than this.
+/// No looking where there is less time than this; and the time after which what looks like rubbish is looked at again.
 const ENOUGH: Duration = Duration::from_millis(1);
 
 impl Desk {
@@ -52,12 +52,19 @@ impl Desk {
             word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken)
         };
         // Others' tasks want the cores.
-        if alone && left.is_none_or(|left| left > ENOUGH) && self.patience.look(is_over) {
-            return true;
+        if alone && left.is_none_or(|left| left > ENOUGH) {
+            self.patience.look(is_over);
         }
         let word = slot::flag(&slot.word, WAITED);
-        if word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken) {
+        let is_his = word.generation() == generation;
+        if is_his && word.phase() == Phase::Done {
             return true;
+        }
+        if !is_his || !matches!(word.phase(), Phase::Queued | Phase::Taken) {
+            // Another thread took it in and is about to tell; or it is rubbish, which the pool's own thread finds.
+            let soon = Instant::now() + ENOUGH;
+            job.sleep(Some(deadline.map_or(soon, |deadline| deadline.min(soon))));
+            return deadline.is_none_or(|deadline| Instant::now() < deadline);
         }
         if left.is_some_and(|left| left.is_zero()) {
             return false;
