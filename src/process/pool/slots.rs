@@ -155,6 +155,10 @@ impl Desk {
         }
         let result = self.result(index, word);
         let Some(placed) = self.take_out(inner, index, word) else { return false };
+        // Its hand may have died after its last step and before it woke anybody (S3).
+        if word.has(WAITED) {
+            Ground::wake_all_on(&slot.word);
+        }
         let ending = result.unwrap_or_else(|| Err(TaskError::Pool(PoolError::Damaged)));
         let ending = ending.map_err(|error| error.of(placed.task.path));
         self.end(inner, placed.task, ending, ended);
@@ -213,7 +217,7 @@ impl Desk {
         } else {
             self.give_slot(inner, index, spill);
         }
-        // Where it is done its hand has woken them.
+        // Where it is done, `collect` sees to them.
         if now.has(WAITED) && now.phase() != Phase::Done {
             Ground::wake_all_on(&slot.word);
         }

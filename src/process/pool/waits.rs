@@ -52,8 +52,11 @@ impl Desk {
             word.generation() != generation || !matches!(word.phase(), Phase::Queued | Phase::Taken)
         };
         // Others' tasks want the cores.
-        if alone && left.is_none_or(|left| left > ENOUGH) {
-            self.patience.look(is_over);
+        if alone && left.is_none_or(|left| left > ENOUGH) && self.patience.look(is_over) {
+            let word = Word::load(&slot.word);
+            if word.generation() == generation && word.phase() == Phase::Done {
+                return true;
+            }
         }
         let word = slot::flag(&slot.word, WAITED);
         let is_his = word.generation() == generation;
