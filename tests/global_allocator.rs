@@ -146,7 +146,13 @@ fn a_thousand_short_threads_leave_the_process_as_small_as_it_was() {
     };
     churn(200);
     let before = resident();
-    churn(1_000);
-    // Other tests run beside this one: the bound is theirs, not this one's.
-    assert!(resident() <= before + (48 << 20), "{before} before, {} after", resident());
+    // Other tests run beside this one, and what they hold is theirs: it goes when they end, where what threads left would only grow.
+    for _ in 0..20 {
+        churn(1_000);
+        if resident() <= before + (48 << 20) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    panic!("{before} before, {} after", resident());
 }
