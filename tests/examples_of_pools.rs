@@ -71,5 +71,5 @@ fn three_ways_find_the_same_primes() {
 #[test]
 fn a_pool_is_looked_at_while_it_works() {
     let printed = printed(top::run);
-    says(&printed, &["mill", "2 workers", "the task that aborted: ", "signal 6"]);
+    says(&printed, &["'mill'", " workers of 2 threads", "the task that aborted: ", "signal 6"]);
 }
