@@ -11,9 +11,10 @@ use loom::rand::{Rng, thread_rng};
 use loom::sync::{Arc, Barrier, Mutex};
 use loom::thread;
 
-use super::depot::{Depot, Source};
+use super::depot::Depot;
 use super::registry::{PoolKey, PoolRegistry, PoolThread};
 use super::slot::Slot;
+use super::source::Source;
 use crate::primitive::schedules;
 
 const BLOCKS: usize = 40;
