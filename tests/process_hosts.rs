@@ -6,19 +6,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use millpond::process::{self, Process, ProcessError};
 
-/// Which case a host plays.
-const CASE: &str = "TEST_CASE";
-/// Nothing here takes so long: a case that waits for it hangs.
-const HANG: Duration = Duration::from_secs(60);
+#[path = "common/host.rs"]
+mod host;
+
+use host::{CASE, HANG, Host, alive, numbers, until_gone};
 
 // ── what runs in children ──────────────────────────────────────────────────────────
 
@@ -327,88 +326,9 @@ fn host(case: &str) {
 
 // ── what is checked from outside ───────────────────────────────────────────────────
 
-struct Host {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-    stderr: Option<std::thread::JoinHandle<String>>,
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // A check that failed leaves nothing behind either.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Host {
-    fn start_as(program: &Path, case: &str) -> Self {
-        let mut command = Command::new(program);
-        command.env(CASE, case).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        Self { child, lines, stderr: Some(stderr) }
-    }
-
-    fn start(case: &str) -> Self {
-        Self::start_as(&std::env::current_exe().unwrap(), case)
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// All it and its children say until the last of them ends, how it ended, and what went wrong in words.
-    fn rest(mut self) -> (String, ExitStatus, String) {
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            if started.elapsed() > HANG {
-                panic!("the host hangs");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let mut text = String::new();
-        self.lines.read_to_string(&mut text).unwrap();
-        (text, status, self.stderr.take().unwrap().join().unwrap())
-    }
-}
-
-/// A process that exists and is no zombie. The start time tells it from a later one of the same id.
-fn alive(id: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
-    let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
-    !matches!(state, Some('Z' | 'X') | None)
-}
-
-/// How long it takes until none of these lives.
-fn until_gone(ids: &BTreeSet<u32>) -> Duration {
-    let started = Instant::now();
-    while ids.iter().any(|id| alive(*id)) {
-        assert!(started.elapsed() < HANG, "left behind: {:?}", ids.iter().filter(|id| alive(**id)).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    started.elapsed()
-}
-
 fn signal(id: u32, signal: i32) {
     // SAFETY: numbers only.
     assert_eq!(unsafe { libc::kill(i32::try_from(id).unwrap(), signal) }, 0);
-}
-
-/// The numbers in a line, each the id of a process.
-fn numbers(line: &str) -> impl Iterator<Item = u32> + '_ {
-    line.split_whitespace().filter_map(|word| word.parse().ok())
 }
 
 fn fine(case: &str) -> String {
@@ -544,19 +464,14 @@ fn ctrl_c_reaches_the_host_alone_which_decides() {
     let mut host = Host::start("ctrl-c");
     host.line();
     let ids: BTreeSet<u32> = numbers(&host.line()).collect();
-    // What a terminal does: the signal goes to the whole foreground group.
-    let group = i32::try_from(host.child.id()).unwrap();
-    // SAFETY: numbers only.
-    assert_eq!(unsafe { libc::killpg(group, libc::SIGINT) }, 0);
+    host.interrupt();
     until_gone(&ids);
     assert_eq!(host.rest().1.signal(), Some(libc::SIGINT), "undecided: the host ends, its children with it");
 
     let mut host = Host::start("ctrl-c-handled");
     host.line();
     host.line();
-    let group = i32::try_from(host.child.id()).unwrap();
-    // SAFETY: numbers only.
-    assert_eq!(unsafe { libc::killpg(group, libc::SIGINT) }, 0);
+    host.interrupt();
     let (text, status, _) = host.rest();
     assert!(status.success() && text.contains("decided: ") && text.contains("SIGTERM"), "{text}");
 }

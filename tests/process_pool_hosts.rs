@@ -5,19 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millpond::process::{self, ProcessPool};
 use millpond::{PoolError, TaskError};
 
-const CASE: &str = "MILLPOND_POOL_HOST";
-/// Longer than anything takes: it hangs.
-const HANG: Duration = Duration::from_secs(120);
+#[path = "common/host.rs"]
+mod host;
+
+use host::{CASE, HANG, Host, alive, numbers, until_gone};
 
 fn work(n: u64, microseconds: u64) -> u64 {
     std::thread::sleep(Duration::from_micros(microseconds));
@@ -191,99 +190,20 @@ fn host(case: &str) {
 
 // ── what is checked from outside ───────────────────────────────────────────────────
 
-struct Host {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-    stderr: Option<std::thread::JoinHandle<String>>,
+/// A host with a busy pool: its workers.
+fn start_busy(case: &str) -> (Host, BTreeSet<u32>) {
+    let mut host = Host::start(case);
+    host.line();
+    let line = host.line();
+    let ids: BTreeSet<u32> = numbers(&line).collect();
+    assert_eq!(ids.len(), 3, "{line}");
+    (host, ids)
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        // A check that failed leaves nothing behind either.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Host {
-    fn start_as(program: &Path, case: &str) -> Self {
-        let mut command = Command::new(program);
-        command.env(CASE, case).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        Self { child, lines, stderr: Some(stderr) }
-    }
-
-    fn start(case: &str) -> Self {
-        Self::start_as(&std::env::current_exe().unwrap(), case)
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// A host with a busy pool: its workers.
-    fn start_busy(case: &str) -> (Self, BTreeSet<u32>) {
-        let mut host = Self::start(case);
-        host.line();
-        let line = host.line();
-        let ids: BTreeSet<u32> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
-        assert_eq!(ids.len(), 3, "{line}");
-        (host, ids)
-    }
-
-    /// What a terminal does at Ctrl-C: the signal goes to the whole foreground group.
-    fn interrupt(&self) {
-        let group = i32::try_from(self.child.id()).unwrap();
-        // SAFETY: numbers only.
-        assert_eq!(unsafe { libc::killpg(group, libc::SIGINT) }, 0);
-    }
-
-    /// All it still says, how it ended, and what went wrong in words.
-    fn rest(mut self) -> (String, ExitStatus, String) {
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(started.elapsed() < HANG, "the host hangs");
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let mut text = String::new();
-        self.lines.read_to_string(&mut text).unwrap();
-        (text, status, self.stderr.take().unwrap().join().unwrap())
-    }
-
-    fn expect_fine(self) -> String {
-        let (text, status, stderr) = self.rest();
-        assert!(status.success() && text.ends_with("end of main\n"), "{status}\n{text}{stderr}");
-        text.lines().find(|line| line.starts_with("fine")).unwrap_or_else(|| panic!("{text}{stderr}")).to_owned()
-    }
-}
-
-/// A process that exists and is no zombie.
-fn alive(id: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
-    let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
-    !matches!(state, Some('Z' | 'X') | None)
-}
-
-/// How long it takes until none of these lives.
-fn until_gone(ids: &BTreeSet<u32>) -> Duration {
-    let started = Instant::now();
-    while ids.iter().any(|id| alive(*id)) {
-        assert!(started.elapsed() < HANG, "left behind: {:?}", ids.iter().filter(|id| alive(**id)).collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    started.elapsed()
+fn expect_fine(host: Host) -> String {
+    let (text, status, stderr) = host.rest();
+    assert!(status.success() && text.ends_with("end of main\n"), "{status}\n{text}{stderr}");
+    text.lines().find(|line| line.starts_with("fine")).unwrap_or_else(|| panic!("{text}{stderr}")).to_owned()
 }
 
 fn a_forgotten_init_is_an_error_that_says_so() {
@@ -292,7 +212,7 @@ fn a_forgotten_init_is_an_error_that_says_so() {
 }
 
 fn an_interrupted_host_ends_with_its_busy_workers() {
-    let (host, ids) = Host::start_busy("interrupted");
+    let (host, ids) = start_busy("interrupted");
     host.interrupt();
     println!("  gone after {:?}", until_gone(&ids));
     assert_eq!(host.rest().1.signal(), Some(libc::SIGINT));
@@ -303,12 +223,12 @@ fn a_host_that_handles_the_interrupt_keeps_its_workers() {
     host.line();
     assert_eq!(host.line(), "at work");
     host.interrupt();
-    host.expect_fine();
+    expect_fine(host);
 }
 
 fn busy_workers_go_with_a_killed_host() {
     for how in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT] {
-        let (host, ids) = Host::start_busy("busy");
+        let (host, ids) = start_busy("busy");
         assert!(ids.iter().all(|id| alive(*id)));
         // SAFETY: numbers only.
         assert_eq!(unsafe { libc::kill(i32::try_from(host.child.id()).unwrap(), how) }, 0);
@@ -320,7 +240,7 @@ fn busy_workers_go_with_a_killed_host() {
 /// Nobody waits for tasks whose pool was leaked, or for those of a program that exits: the workers go with it.
 fn a_host_that_ends_waits_for_no_endless_task() {
     for (case, code) in [("leaks-its-pool", 0), ("exits", 7)] {
-        let (host, ids) = Host::start_busy(case);
+        let (host, ids) = start_busy(case);
         until_gone(&ids);
         assert_eq!(host.rest().1.code(), Some(code), "{case}");
     }
@@ -330,7 +250,7 @@ fn a_deleted_or_replaced_file_does_no_harm() {
     let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("pool-host-{}", process::id()));
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let host = Host::start_as(&copy, "deleted");
-    host.expect_fine();
+    expect_fine(host);
     fs::remove_file(&copy).unwrap();
 }
 
@@ -344,10 +264,10 @@ fn main() {
         ("a_host_that_handles_the_interrupt_keeps_its_workers", a_host_that_handles_the_interrupt_keeps_its_workers),
         ("busy_workers_go_with_a_killed_host", busy_workers_go_with_a_killed_host),
         ("a_host_that_ends_waits_for_no_endless_task", a_host_that_ends_waits_for_no_endless_task),
-        ("a_host_that_ignores_sigchld", || drop(Host::start("ignores-sigchld").expect_fine())),
-        ("a_host_that_reaps_everything", || println!("  {}", Host::start("reaps-everything").expect_fine())),
+        ("a_host_that_ignores_sigchld", || drop(expect_fine(Host::start("ignores-sigchld")))),
+        ("a_host_that_reaps_everything", || println!("  {}", expect_fine(Host::start("reaps-everything")))),
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
-        ("a_pool_at_rest_uses_no_processor", || println!("  {}", Host::start("rests").expect_fine())),
+        ("a_pool_at_rest_uses_no_processor", || println!("  {}", expect_fine(Host::start("rests")))),
     ];
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     for (name, check) in checks {

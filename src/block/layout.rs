@@ -82,9 +82,6 @@ const fn run_bytes(size: usize) -> usize {
         32
     } else if size <= 32 * 1024 {
         16
-    } else if size <= 36 * 1024 {
-        // As many pages as a sweep can take.
-        14
     } else if size <= 1024 * 1024 {
         8
     } else {
@@ -123,15 +120,9 @@ mod tests {
     #[test]
     fn runs_are_as_long_as_their_blocks_ask() {
         let runs = |size: usize| BlockLayout::new(size, 16).map(|layout| (layout.run_bytes(), layout.per_run()));
-        for (size, least) in [
-            (1040_usize, 32),
-            (4096, 32),
-            (4112, 16),
-            (32 << 10, 16),
-            (36 << 10, 14),
-            ((36 << 10) + 16, 8),
-            (1 << 20, 8),
-        ] {
+        for (size, least) in
+            [(1040_usize, 32), (4096, 32), (4112, 16), (32 << 10, 16), ((32 << 10) + 16, 8), (1 << 20, 8)]
+        {
             let bytes = (size * least).next_multiple_of(SLOT);
             assert_eq!(runs(size), Ok((bytes, u32::try_from(bytes / size).unwrap())), "{size}");
         }

@@ -66,7 +66,8 @@ pub(super) const fn block_size(class: usize) -> usize {
     let above = (class - FINE_CLASSES) % COARSE_CLASSES;
     let base = FINE << (above >> STEP_SHIFT);
     let size = base + (base >> STEP_SHIFT) * ((above & ((1 << STEP_SHIFT) - 1)) + 1);
-    if class < FINE_CLASSES + COARSE_CLASSES { size + LINE } else { size }
+    // The largest goes without: a line more would cost each of its runs one of sixteen blocks.
+    if class < FINE_CLASSES + COARSE_CLASSES && size < LARGEST { size + LINE } else { size }
 }
 
 /// The blocks of a class, aligned as far as their size allows.
@@ -104,7 +105,8 @@ mod tests {
     /// Where blocks begin in the sets of a first-level cache, of 64 sets as most are: all of them are used.
     #[test]
     fn large_blocks_side_by_side_do_not_crowd_into_a_few_sets_of_the_cache() {
-        for size in FINE + 1..=LARGEST {
+        // All but the largest class, which goes without.
+        for size in FINE + 1..=LARGEST / 8 * 7 {
             let stride = block_size(class_of(size, 1));
             assert_eq!(stride % LINE, 0, "{size}");
             let sets: std::collections::HashSet<usize> = (0..64).map(|block| block * stride / LINE % 64).collect();

@@ -25,7 +25,7 @@ use crate::task::{PoolError, TaskError};
 /// How often things are looked at that should never be wrong, while there are tasks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The longest sleep of the pool's own thread.
+/// The longest that the pool's own thread sleeps without asking whether there is something to do.
 const REST: Duration = Duration::from_millis(500);
 
 /// Rings the bell when a worker has ended.
@@ -62,12 +62,28 @@ impl Foreman {
             if over {
                 break;
             }
-            // Never without end: what lies in the bell's word may be rubbish, and a ring may have been written over.
-            ground::sleep(self.desk.ground.bell(), 0, Some(limit.map_or(REST, |limit| limit.min(REST))));
+            self.sleep(limit);
         }
         self.desk.terms.callbacks.finish();
         self.desk.lock().ended = true;
         self.desk.changed.notify_all();
+    }
+
+    /// Sleeps until somebody rings, or for so long. Never without end: what lies in the bell's word may be rubbish, and a ring may have
+    /// been written over; so now and then it asks the desk, which nobody else can write to.
+    fn sleep(&self, limit: Option<Duration>) {
+        let bell = self.desk.ground.bell();
+        let at_rest = || {
+            let inner = self.desk.lock();
+            limit.is_none() && inner.unfinished == 0 && inner.stage == Stage::Open
+        };
+        loop {
+            ground::sleep(bell, 0, Some(limit.map_or(REST, |limit| limit.min(REST))));
+            // Relaxed: what was done before the ring is seen by whoever takes the bell's word.
+            if bell.load(Ordering::Relaxed) != 0 || !at_rest() {
+                return;
+            }
+        }
     }
 
     /// Sees to everything. How long until something is to be seen to again, and whether the pool is at its end.

@@ -11,7 +11,8 @@
 //!     cancels; a hand has done it or the parent revokes it.
 //! S2. Only the parent frees, and each time the generation is another: what was read before is good for no step after.
 //!     Half of the generation is in the half of the word that a sleeper compares, so nobody sleeps on another task's word.
-//! S3. Whoever set WAITED before DONE is woken by the hand; NOTIFY set before DONE has the bell rung.
+//! S3. Whoever set WAITED before DONE is woken by the hand, and by whoever takes the slot out; NOTIFY set before DONE has the
+//!     bell rung.
 
 use core::fmt;
 

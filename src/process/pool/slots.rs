@@ -155,10 +155,6 @@ impl Desk {
         }
         let result = self.result(index, word);
         let Some(placed) = self.take_out(inner, index, word) else { return false };
-        // Its hand may have died after its last step and before it woke anybody (S3).
-        if word.has(WAITED) {
-            Ground::wake_all_on(&slot.word);
-        }
         let ending = result.unwrap_or_else(|| Err(TaskError::Pool(PoolError::Damaged)));
         let ending = ending.map_err(|error| error.of(placed.task.path));
         self.end(inner, placed.task, ending, ended);
@@ -217,8 +213,8 @@ impl Desk {
         } else {
             self.give_slot(inner, index, spill);
         }
-        // Where it is done, `collect` sees to them.
-        if now.has(WAITED) && now.phase() != Phase::Done {
+        // Where it is done its hand wakes them too, unless it was killed or stopped before it could (S3).
+        if now.has(WAITED) {
             Ground::wake_all_on(&slot.word);
         }
         if let Claimant::Handle(job) = &placed.task.claimant {

@@ -155,3 +155,90 @@ impl Desk {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::crew::Crew;
+    use super::super::line;
+    use super::super::plan::{Kind, Plan};
+    use super::super::task::{JobRef, Limits};
+    use super::super::terms::{Callbacks, Terms};
+    use super::*;
+    use crate::primitive::Ordering;
+    use crate::process::codec::{self, Arrived};
+    use crate::process::membership::Seat;
+    use crate::task::{Dispatch, WhenFull};
+
+    fn desk() -> Arc<Desk> {
+        let plan = Plan { workers: 1, threads: 1, lines: 1, per_line: 64, most: 5000 };
+        let terms = Terms {
+            name: "nobody".to_owned(),
+            workers: 1,
+            suspects: false,
+            dispatch: Dispatch::SharedQueue,
+            bound: usize::MAX,
+            when_full: WhenFull::Block,
+            retries: 0,
+            limits: Limits::default(),
+            since: Instant::now(),
+            callbacks: Callbacks::default(),
+        };
+        Arc::new(Desk::new(Ground::create(plan).unwrap(), terms, Crew::new(1)))
+    }
+
+    /// A hand that is killed, or stopped, between its last step and the wake-up that is due.
+    #[test]
+    fn who_waits_is_woken_though_the_hand_never_did() {
+        let desk = desk();
+        let mut handle = None;
+        let make = |(), number| {
+            let (job, waiter) = JobRef::new::<u64>(&desk, number, "nothing");
+            handle = Some(waiter);
+            let arguments = Arrived::new(Vec::new());
+            let claimant = Claimant::Handle(job);
+            let limits = Limits::default();
+            Task {
+                number,
+                claimant,
+                function: 0,
+                path: "nothing",
+                many: false,
+                arguments,
+                moves: false,
+                retries: 0,
+                limits,
+                watched: false,
+            }
+        };
+        assert_eq!(desk.submit(false, (), make), Ok(None));
+        let handle = handle.unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| handle.join_timeout(Duration::from_secs(60)));
+            // The hand's part, all but the wake-up.
+            let take = |index: u32, generation| slot::take(&desk.ground.slot(index).unwrap().word, generation, 0);
+            let (index, generation) = line::get(desk.ground.ends(0), desk.ground.places(0), take).unwrap();
+            let slot = desk.ground.slot(index).unwrap();
+            while !Word::load(&slot.word).has(WAITED) {
+                std::thread::yield_now();
+            }
+            // It sleeps by then; if not, its word has changed before, and the test shows nothing.
+            std::thread::sleep(Duration::from_millis(50));
+            let packet = crate::shm::message::encode(&7_u64).unwrap();
+            let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| true).unwrap();
+            desk.ground.write(desk.ground.room(index).unwrap(), &bytes);
+            slot.len.store(bytes.len() as u64, Ordering::Relaxed);
+            slot.at.store(0, Ordering::Relaxed);
+            slot.kind.store(Kind::Returned as u32, Ordering::Relaxed);
+            assert!(slot::done(&slot.word, generation, 0).is_some());
+            // Another takes it in.
+            let mut ended = Ended::new();
+            desk.collect(&mut desk.lock(), index, &mut ended);
+            let taken_in = Instant::now();
+            desk.tell(ended);
+            assert_eq!(waiter.join().unwrap(), Ok(7));
+            assert!(taken_in.elapsed() < Duration::from_secs(30), "{:?}", taken_in.elapsed());
+        });
+    }
+}
