@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(desk.submit(false, (), make), Ok(None));
         let handle = handle.unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| handle.join_timeout(Duration::from_secs(60)));
+            let waiter = scope.spawn(|| handle.join_timeout(Duration::from_secs(16)));
             // The hand's part, all but the wake-up.
             let take = |index: u32, generation| slot::take(&desk.ground.slot(index).unwrap().word, generation, 0);
             let (index, generation) = line::get(desk.ground.ends(0), desk.ground.places(0), take).unwrap();
@@ -238,7 +238,7 @@ mod tests {
             let taken_in = Instant::now();
             desk.tell(ended);
             assert_eq!(waiter.join().unwrap(), Ok(7));
-            assert!(taken_in.elapsed() < Duration::from_secs(30), "{:?}", taken_in.elapsed());
+            assert!(taken_in.elapsed() < Duration::from_secs(8), "{:?}", taken_in.elapsed());
         });
     }
 }
