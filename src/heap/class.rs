@@ -21,10 +21,15 @@ const FINE_CLASSES: usize = FINE / SMALLEST_BLOCK + 1;
 const STEP_SHIFT: u32 = 2;
 /// The largest size that has a class.
 pub(super) const LARGEST: usize = 32 * 1024;
-/// Classes of each series above.
+/// Classes above, of a series.
 const COARSE_CLASSES: usize = ((LARGEST.ilog2() - FINE.ilog2()) as usize) << STEP_SHIFT;
 /// How many classes there are. Number 0 serves a size of 0, without memory.
-pub(super) const CLASSES: usize = FINE_CLASSES + 2 * COARSE_CLASSES;
+pub(super) const CLASSES: usize = PLAIN + COARSE_CLASSES;
+/// Where the series without the line begins. The largest class is in this one alone: a line more would cost each of its runs
+/// one of sixteen blocks.
+const PLAIN: usize = FINE_CLASSES + COARSE_CLASSES - 1;
+/// The largest size in the other one.
+const LARGEST_STAGGERED: usize = LARGEST / 8 * 7;
 /// A cache line, by which blocks of the usual series are staggered; the largest alignment that they have.
 const LINE: usize = 64;
 
@@ -51,7 +56,7 @@ pub(super) const fn class_of(padded: usize, align: usize) -> usize {
     let below = padded - 1;
     let power = below.ilog2();
     let quarter = (below >> (power - STEP_SHIFT)) & ((1 << STEP_SHIFT) - 1);
-    let series = if align > LINE { FINE_CLASSES + COARSE_CLASSES } else { FINE_CLASSES };
+    let series = if align > LINE || padded > LARGEST_STAGGERED { PLAIN } else { FINE_CLASSES };
     series + (((power - FINE.ilog2()) as usize) << STEP_SHIFT) + quarter
 }
 
@@ -63,11 +68,9 @@ pub(super) const fn block_size(class: usize) -> usize {
     if class < FINE_CLASSES {
         return class * SMALLEST_BLOCK;
     }
-    let above = (class - FINE_CLASSES) % COARSE_CLASSES;
+    let (above, line) = if class < PLAIN { (class - FINE_CLASSES, LINE) } else { (class - PLAIN, 0) };
     let base = FINE << (above >> STEP_SHIFT);
-    let size = base + (base >> STEP_SHIFT) * ((above & ((1 << STEP_SHIFT) - 1)) + 1);
-    // The largest goes without: a line more would cost each of its runs one of sixteen blocks.
-    if class < FINE_CLASSES + COARSE_CLASSES && size < LARGEST { size + LINE } else { size }
+    base + (base >> STEP_SHIFT) * ((above & ((1 << STEP_SHIFT) - 1)) + 1) + line
 }
 
 /// The blocks of a class, aligned as far as their size allows.
@@ -94,7 +97,7 @@ mod tests {
             for size in (0..=LARGEST).filter(|size| size % align == 0) {
                 let class = class_of(size, align);
                 assert!(class < CLASSES && block_size(class) >= size);
-                let first = class <= 1 || class == FINE_CLASSES || class == FINE_CLASSES + COARSE_CLASSES;
+                let first = class <= 1 || class == FINE_CLASSES || class == PLAIN;
                 assert!(first || block_size(class - 1) < size + spare, "{size} aligned to {align}");
             }
         }
@@ -106,7 +109,7 @@ mod tests {
     #[test]
     fn large_blocks_side_by_side_do_not_crowd_into_a_few_sets_of_the_cache() {
         // All but the largest class, which goes without.
-        for size in FINE + 1..=LARGEST / 8 * 7 {
+        for size in FINE + 1..=LARGEST_STAGGERED {
             let stride = block_size(class_of(size, 1));
             assert_eq!(stride % LINE, 0, "{size}");
             let sets: std::collections::HashSet<usize> = (0..64).map(|block| block * stride / LINE % 64).collect();

@@ -31,9 +31,9 @@ const QUANTUM: usize = 4096;
 /// The largest unit that a mapping of its own may be counted in: the system's pages.
 const LARGEST_PAGE: usize = 64 * KIB;
 /// Whether a block of this size may be of the class for so much: above 1,024 bytes there are two series of classes, and
-/// blocks of the one that is for alignments of a cache line and less lie a line further apart.
+/// blocks of the one that is for alignments of a cache line and less, and sizes up to 28 KiB, lie a line further apart.
 fn may_hold(size: usize, padded: usize, align: usize) -> bool {
-    let line = if padded > 1024 && align <= 64 { 64 } else { 0 };
+    let line = if padded > 1024 && padded <= 28 * KIB && align <= 64 { 64 } else { 0 };
     size >= padded + line && (padded <= 1024 || size % 256 == line)
 }
 
