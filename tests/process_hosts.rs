@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use millpond::process::{self, Process, ProcessError};
 #[path = "common/host.rs"]
 mod host;
 
-use host::{CASE, HANG, Host, alive, numbers, until_gone};
+use host::{CASE, HANG, Host, alive, numbers, own_folder, until_gone};
 
 // ── what runs in children ──────────────────────────────────────────────────────────
 
@@ -474,15 +473,6 @@ fn ctrl_c_reaches_the_host_alone_which_decides() {
     host.interrupt();
     let (text, status, _) = host.rest();
     assert!(status.success() && text.contains("decided: ") && text.contains("SIGTERM"), "{text}");
-}
-
-/// A new folder from which programs may be started: beside what was built, or, where that is somebody else's, in the
-/// system's folder for such things.
-fn own_folder() -> PathBuf {
-    let name = format!("millpond-hosts-{}", process::id());
-    let folders = [PathBuf::from(env!("CARGO_TARGET_TMPDIR")), std::env::temp_dir()];
-    let mut made = folders.iter().map(|folder| folder.join(&name)).filter(|folder| fs::create_dir(folder).is_ok());
-    made.next().unwrap_or_else(|| panic!("none of {folders:?} may be written"))
 }
 
 fn a_deleted_or_replaced_file_does_no_harm() {

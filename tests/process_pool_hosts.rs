@@ -16,7 +16,7 @@ use millpond::{PoolError, TaskError};
 #[path = "common/host.rs"]
 mod host;
 
-use host::{CASE, HANG, Host, alive, numbers, until_gone};
+use host::{CASE, HANG, Host, alive, numbers, own_folder, until_gone};
 
 fn work(n: u64, microseconds: u64) -> u64 {
     std::thread::sleep(Duration::from_micros(microseconds));
@@ -247,11 +247,11 @@ fn a_host_that_ends_waits_for_no_endless_task() {
 }
 
 fn a_deleted_or_replaced_file_does_no_harm() {
-    let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("pool-host-{}", process::id()));
+    let folder = own_folder();
+    let copy = folder.join("host");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let host = Host::start_as(&copy, "deleted");
-    expect_fine(host);
-    fs::remove_file(&copy).unwrap();
+    expect_fine(Host::start_as(&copy, "deleted"));
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 fn main() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -97,4 +97,13 @@ pub(crate) fn until_gone(ids: &BTreeSet<u32>) -> Duration {
 /// The numbers in a line, each the id of a process.
 pub(crate) fn numbers(line: &str) -> impl Iterator<Item = u32> + '_ {
     line.split_whitespace().filter_map(|word| word.parse().ok())
+}
+
+/// A new folder from which programs may be started: beside what was built, or, where that is somebody else's, in the
+/// system's folder for such things.
+pub(crate) fn own_folder() -> PathBuf {
+    let name = format!("millpond-hosts-{}", std::process::id());
+    let folders = [PathBuf::from(env!("CARGO_TARGET_TMPDIR")), std::env::temp_dir()];
+    let mut made = folders.iter().map(|folder| folder.join(&name)).filter(|folder| fs::create_dir(folder).is_ok());
+    made.next().unwrap_or_else(|| panic!("none of {folders:?} may be written"))
 }
