@@ -67,7 +67,8 @@ mod tests {
                 scope.spawn(|| {
                     once.call(|| {
                         once.call(|| panic!("twice"));
-                        std::thread::yield_now();
+                        // Long enough for the others to come, and to go on if they could.
+                        std::thread::sleep(std::time::Duration::from_millis(50));
                         done.fetch_add(1, Ordering::Relaxed);
                     });
                     assert_eq!(done.load(Ordering::Relaxed), 1);
