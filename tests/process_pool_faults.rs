@@ -435,6 +435,36 @@ fn a_stopped_worker_holds_up_nobody_else() {
     audit.expect_unchanged();
 }
 
+/// Whoever was woken for a task gets some time to take it: after a rest, too, when the pool's own thread looks at once.
+#[test]
+fn who_is_slow_to_get_up_is_not_woken_again_at_once() {
+    let _alone = alone();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    let asked = Instant::now();
+    loop {
+        while pool.sleeping() < 1 {
+            assert!(asked.elapsed() < HANG);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Longer than the time between two looks, so that the next task is looked at as soon as it comes.
+        std::thread::sleep(Duration::from_millis(250));
+        let worker = pool.worker_ids()[0];
+        signal(worker, libc::SIGSTOP);
+        let (before, put) = (pool.wake_ups(), Instant::now());
+        let task = pool.apply_async(work, (7, 0)).unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+        let (woken, took) = (pool.wake_ups() - before, put.elapsed());
+        signal(worker, libc::SIGCONT);
+        task.join_timeout(HANG).unwrap();
+        if took < Duration::from_millis(90) {
+            assert_eq!(woken, 1);
+            break;
+        }
+        assert!(asked.elapsed() < HANG, "the machine is too busy to say");
+    }
+}
+
 #[test]
 fn terminate_with_thousands_queued_and_endless_tasks_ends_at_once() {
     let _alone = alone();

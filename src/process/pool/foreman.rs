@@ -43,13 +43,13 @@ pub(super) struct Foreman {
     ticked: Instant,
     /// The number of the next task at the last tick.
     next: u64,
-    /// Each line's head at the last tick.
-    heads: Vec<u64>,
+    /// Each line's head at the last tick, where tasks waited in it then.
+    heads: Vec<Option<u64>>,
 }
 
 impl Foreman {
     pub(super) fn new(desk: Arc<Desk>, origin: Origin) -> Self {
-        let heads = vec![0; desk.ground.plan.lines];
+        let heads = vec![None; desk.ground.plan.lines];
         Self { desk, origin, ticked: Instant::now(), next: 0, heads }
     }
 
@@ -333,10 +333,11 @@ impl Foreman {
             damaged |= tail != state.tail || waiting > places.len() as u64;
             damaged |= !(0..waiting.min(places.len() as u64)).all(|n| is_as_written(head.wrapping_add(n)));
             // A hand that was woken and stopped searches for ever.
-            if waiting > 0 && self.heads[index] == head {
+            let waits_at = (waiting > 0).then_some(head);
+            if waits_at.is_some() && self.heads[index] == waits_at {
                 desk.hands(index).for_each(|hand| desk.ground.wake(hand));
             }
-            self.heads[index] = head;
+            self.heads[index] = waits_at;
         }
         if damaged && !matches!(inner.stage, Stage::Broken(_)) {
             self.give_up(inner, PoolError::Damaged, ended);
