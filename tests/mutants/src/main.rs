@@ -33,11 +33,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// The environment's name for: begin no new fault after so many seconds. On a slow machine some are not tried then, which is said.
+const SECONDS: &str = "MILLPOND_MUTANTS_SECONDS";
+
 /// What a list says of a fault whose check is known to go on for ever.
 const NEVER_ENDS: &str = "never ends";
 
 /// How many mutants were not dealt with as they should be.
 fn run(words: &[String]) -> Result<usize, String> {
+    let begin_until = match std::env::var(SECONDS) {
+        Ok(text) => {
+            let seconds = text.parse().map_err(|error| format!("{SECONDS} is '{text}': {error}"))?;
+            Some(Instant::now() + Duration::from_secs(seconds))
+        }
+        Err(_) => None,
+    };
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root: PathBuf = here.ancestors().nth(2).ok_or("no repository around this")?.to_owned();
     let mut mutants = list::read(&here.join("faults"))?;
@@ -54,7 +64,7 @@ fn run(words: &[String]) -> Result<usize, String> {
     let wrong = std::thread::scope(|scope| {
         let lanes = lanes.map(|(name, mutants)| {
             let (root, mutants) = (&root, mutants.collect::<Vec<_>>());
-            scope.spawn(move || lane(root, name, &mutants, words.is_empty()))
+            scope.spawn(move || lane(root, name, &mutants, words.is_empty(), begin_until))
         });
         // All of them come to their end first.
         lanes
@@ -67,7 +77,13 @@ fn run(words: &[String]) -> Result<usize, String> {
 }
 
 /// Deals with the mutants of one lane: how many were not as they should be.
-fn lane(root: &Path, name: &str, mutants: &[&Mutant], all: bool) -> Result<usize, String> {
+fn lane(
+    root: &Path,
+    name: &str,
+    mutants: &[&Mutant],
+    all: bool,
+    begin_until: Option<Instant>,
+) -> Result<usize, String> {
     if mutants.is_empty() {
         return Ok(0);
     }
@@ -78,8 +94,12 @@ fn lane(root: &Path, name: &str, mutants: &[&Mutant], all: bool) -> Result<usize
     }
     let allowed = sound(&tree, mutants)?;
     let mut wrong = 0;
-    for mutant in mutants {
+    for (tried, mutant) in mutants.iter().enumerate() {
         let began = Instant::now();
+        if begin_until.is_some_and(|until| began > until) {
+            println!("{} mutants of the {name} were not tried: no time left", mutants.len() - tried);
+            break;
+        }
         let outcome = tree.with(mutant, || mutant.check.run(&tree, allowed[&mutant.check]))?;
         let (good, how) = verdict(mutant, &outcome);
         wrong += usize::from(!good);
