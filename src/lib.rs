@@ -46,6 +46,10 @@ mod allocator;
 #[cfg(all(not(millpond_loom), feature = "process"))]
 pub mod process;
 
+#[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
+#[path = "pool/owners.rs"]
+mod pool_owners;
+
 #[cfg(all(test, millpond_loom, not(millpond_shuttle), feature = "process"))]
 #[path = "process/pool/models.rs"]
 mod process_pool_models;

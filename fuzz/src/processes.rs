@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use millpond::ipc::{Lock, LockError, Queue, QueueError, Semaphore, Shared};
 use millpond::process::{Process, ProcessError};
 use serde::{Deserialize, Serialize};
@@ -21,9 +21,11 @@ const PERMITS: usize = 2;
 /// How long a step waits for something that may never come, and how long the end may take.
 const SHORT: Duration = Duration::from_micros(200);
 const HANG: Duration = Duration::from_secs(60);
+/// What the dead held is back when they are joined. Far less than a short run of the target, which is to see it.
+const BACK: Duration = Duration::from_secs(5);
 
 /// A step of a member.
-#[derive(Debug, Clone, Copy, Arbitrary, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Step {
     Put,
     Get,
@@ -47,11 +49,30 @@ struct Town {
 }
 
 /// A program for a parent and its children.
-#[derive(Debug, Arbitrary)]
+#[derive(Debug, Default)]
 pub struct ProcessProgram {
     parts: [Vec<Step>; MEMBERS],
     /// Microseconds after which the parent kills each child, if at all.
-    kills: [Option<u16>; CHILDREN],
+    kills: [Option<u32>; CHILDREN],
+}
+
+const STEPS: [Step; 8] =
+    [Step::Put, Step::Get, Step::Add, Step::Permit, Step::Sleep, Step::Die, Step::DieInLock, Step::DieWithPermit];
+
+/// A byte for each kill, then one for each step: whose it is, times eight, and which.
+impl<'a> Arbitrary<'a> for ProcessProgram {
+    fn arbitrary(bytes: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let mut program = Self::default();
+        for kill in &mut program.kills {
+            // Close to each other near the start, where the children are young.
+            *kill = Some(u32::from(bytes.arbitrary::<u8>()?).pow(2)).filter(|after| *after > 0);
+        }
+        for byte in bytes.bytes(bytes.len())? {
+            let (member, step) = (usize::from(byte / 8) % MEMBERS, usize::from(byte % 8));
+            program.parts[member].push(STEPS[step]);
+        }
+        Ok(program)
+    }
 }
 
 fn die() -> ! {
@@ -185,7 +206,7 @@ impl Town {
         let dead = killed.iter().filter(|killed| **killed).count() as u64;
         let start = Instant::now();
         while self.permits.available() < PERMITS {
-            assert!(start.elapsed() < HANG, "the permits of the dead do not come back");
+            assert!(start.elapsed() < BACK, "the permits of the dead do not come back");
             std::thread::sleep(SHORT);
         }
         assert_eq!(self.permits.available(), PERMITS);

@@ -7,12 +7,12 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 
 use super::BlockPool;
-use crate::primitive::{AtomicUsize, Ordering};
+use super::owners::Owners;
 
 /// What lies in a shared block.
 #[repr(C)]
 pub(super) struct ArcInner<T> {
-    owners: AtomicUsize,
+    owners: Owners,
     value: T,
 }
 
@@ -48,7 +48,7 @@ impl<'p, T> PoolArc<'p, T> {
     /// `block` was taken from `pool`, fits, and is nobody else's.
     pub(super) unsafe fn write(pool: &'p BlockPool, block: NonNull<ArcInner<T>>, value: T) -> Self {
         // SAFETY: the caller's duty.
-        unsafe { block.write(ArcInner { owners: AtomicUsize::new(1), value }) };
+        unsafe { block.write(ArcInner { owners: Owners::one(), value }) };
         Self { inner: block, pool, owns: PhantomData }
     }
 
@@ -60,7 +60,7 @@ impl<'p, T> PoolArc<'p, T> {
     /// How many owners there are, as `Arc::strong_count`; others may come and go meanwhile.
     #[must_use]
     pub fn strong_count(this: &Self) -> usize {
-        this.inner().owners.load(Ordering::Relaxed)
+        this.inner().owners.count()
     }
 
     /// Whether both are owners of one value.
@@ -72,9 +72,8 @@ impl<'p, T> PoolArc<'p, T> {
     /// The value, if this is its only owner.
     #[must_use]
     pub fn get_mut(this: &mut Self) -> Option<&mut T> {
-        // Acquire: pairs with the Release of the owner before the last, whose use of the value is over.
-        if this.inner().owners.load(Ordering::Acquire) == 1 {
-            // SAFETY: the only owner is borrowed uniquely; without weak references no other can appear.
+        if this.inner().owners.is_one() {
+            // SAFETY: the only owner is borrowed uniquely, and comes after all others (O1); without weak references no other can appear.
             Some(unsafe { &mut (*this.inner.as_ptr()).value })
         } else {
             None
@@ -86,12 +85,11 @@ impl<'p, T> PoolArc<'p, T> {
     /// # Errors
     /// Gives the owner back, if there are others.
     pub fn try_unwrap(this: Self) -> Result<T, Self> {
-        // Acquire: as in `get_mut`.
-        if this.inner().owners.load(Ordering::Acquire) != 1 {
+        if !this.inner().owners.is_one() {
             return Err(this);
         }
         let this = ManuallyDrop::new(this);
-        // SAFETY: the only owner, which is not dropped.
+        // SAFETY: the only owner (O1), which is not dropped.
         let inner = unsafe { this.inner.read() };
         // SAFETY: the value was moved out.
         unsafe { this.pool.give_back(this.inner.cast()) };
@@ -101,24 +99,16 @@ impl<'p, T> PoolArc<'p, T> {
 
 impl<T> Clone for PoolArc<'_, T> {
     fn clone(&self) -> Self {
-        // Relaxed: a new owner is made from one that exists.
-        let before = self.inner().owners.fetch_add(1, Ordering::Relaxed);
-        if before > isize::MAX as usize {
-            // Owners are being forgotten in a loop: the count would wrap.
-            std::process::abort();
-        }
+        self.inner().owners.more();
         Self { inner: self.inner, pool: self.pool, owns: PhantomData }
     }
 }
 
 impl<T> Drop for PoolArc<'_, T> {
     fn drop(&mut self) {
-        // Release: this owner's use of the value is over; pairs with the Acquire below and in `get_mut`.
-        if self.inner().owners.fetch_sub(1, Ordering::Release) != 1 {
+        if !self.inner().owners.leave() {
             return;
         }
-        // Acquire: every other owner's use is over.
-        self.inner().owners.load(Ordering::Acquire);
         struct GiveBack<'p>(&'p BlockPool, NonNull<u8>);
         impl Drop for GiveBack<'_> {
             fn drop(&mut self) {
@@ -127,7 +117,7 @@ impl<T> Drop for PoolArc<'_, T> {
             }
         }
         let _block = GiveBack(self.pool, self.inner.cast());
-        // SAFETY: the last owner.
+        // SAFETY: the last owner (O1, O2).
         unsafe { self.inner.drop_in_place() }
     }
 }

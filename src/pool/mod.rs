@@ -12,6 +12,7 @@ mod boxed;
 mod builder;
 #[expect(unsafe_code, reason = "owns a block")]
 mod guard;
+mod owners;
 mod recycler;
 mod stats;
 #[expect(unsafe_code, reason = "threads, forks and pools hand blocks over")]

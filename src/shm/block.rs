@@ -12,7 +12,7 @@
 
 use core::fmt;
 
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering, fence};
 
 /// What a block, a token or a pipe's end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(crate) const NOBODY: Owner = u16::MAX;
 
 const STAMP: u32 = (1 << 24) - 1;
 const PINNED: u64 = 1 << 4;
+/// How often a shared object's header is tried again because others were quicker.
+const PATIENCE: usize = 1000;
 
 /// A header's value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,6 +116,41 @@ impl Word {
     pub(crate) fn stamped(self) -> Self {
         let stamped = Self::shared(self.middle().wrapping_add(1), self.generation());
         Self(stamped.0 | (self.0 & PINNED))
+    }
+
+    fn is_shared(self, generation: u32) -> bool {
+        self.state() == State::Shared && self.generation() == generation
+    }
+
+    /// O1: whoever got hold of a shared object, by a mark or a token that is set already, stamps it. False: it is gone.
+    pub(crate) fn stamp(at: &AtomicU64, generation: u32) -> bool {
+        for _ in 0..PATIENCE {
+            let seen = Self::load(at);
+            if !seen.is_shared(generation) {
+                return false;
+            }
+            if seen.step(at, seen.stamped()).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// SHARED → `mine`, if nothing holds the object: from exactly the header that was looked at before `held` was asked, so
+    /// whoever got hold meanwhile has stamped it (O1). True: it is the caller's, to be freed.
+    pub(crate) fn retire(at: &AtomicU64, mine: Self, held: impl Fn() -> bool) -> bool {
+        // Between a mark taken off and a look at the others': of two that take theirs off at once, one sees the other's gone.
+        fence(Ordering::SeqCst);
+        for _ in 0..PATIENCE {
+            let seen = Self::load(at);
+            if !seen.is_shared(mine.generation()) || seen.is_pinned() || held() {
+                return false;
+            }
+            if seen.step(at, mine).is_ok() {
+                return true;
+            }
+        }
+        false
     }
 
     /// The same with a pin, which keeps it from being freed; or without.

@@ -11,7 +11,7 @@ use super::segment::Segment;
 use super::shape::{Kind, Shape, head};
 use super::transit::{self, header};
 use super::{bodies, step, store};
-use crate::primitive::{Ordering, fence};
+use crate::primitive::Ordering;
 
 /// Releases a handle that this process owns: what it stands for goes with it, if it was the last.
 pub(crate) fn release(segment: &Segment, me: Owner, id: Id) {
@@ -97,32 +97,17 @@ fn is_referred(segment: &Segment, id: Id) -> bool {
 /// Frees an object if nobody holds it.
 pub(crate) fn retire(segment: &Segment, me: Owner, id: Id) {
     let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
-    // Between a mark taken off and a look at the others': of two that take theirs off at once, one sees the other's gone.
-    fence(Ordering::SeqCst);
-    for _ in 0..1000 {
-        let seen = Word::load(&entry.word);
-        if seen.state() != State::Shared || seen.generation() != id.generation() || seen.is_pinned() {
-            return;
-        }
-        let kind = Shape::kind_of(entry.content.load(Ordering::Acquire));
-        let Some(head) = head(segment, id) else { return };
-        let held = if kind == Kind::Stage {
-            // It goes with its queue.
-            true
-        } else if kind == Kind::Pipe {
-            head.ends.iter().any(|end| Word::load(end).state() != State::Free)
-        } else {
-            // O1: tokens first. A mark that a token led to was set before the token went.
-            is_referred(segment, id) || head.is_marked()
-        };
-        if held {
-            return;
-        }
-        if seen.step(&entry.word, Word::owned(me, id.generation())).is_ok() {
-            step::reach(36);
-            dismantle(segment, me, id);
-            return;
-        }
+    let Some(head) = head(segment, id) else { return };
+    let held = || match Shape::kind_of(entry.content.load(Ordering::Acquire)) {
+        // It goes with its queue.
+        Kind::Stage => true,
+        Kind::Pipe => head.ends.iter().any(|end| Word::load(end).state() != State::Free),
+        // O1: tokens first. A mark that a token led to was set before the token went.
+        _ => is_referred(segment, id) || head.is_marked(),
+    };
+    if Word::retire(&entry.word, Word::owned(me, id.generation()), held) {
+        step::reach(36);
+        dismantle(segment, me, id);
     }
 }
 

@@ -39,9 +39,9 @@ impl Hold {
         let class = id.class().ok_or(ShmError::Stale)?;
         let entry = here.segment.entry(class, id.index()).ok_or(ShmError::Stale)?;
         let bytes = here.segment.block(class, id.index()).ok_or(ShmError::Stale)?;
-        let is = |seen: Word| seen.state() == State::Shared && seen.generation() == id.generation();
-        let mut seen = Word::load(&entry.word);
-        if !is(seen) || entry.content.load(Ordering::Acquire) != shape.bits() {
+        let seen = Word::load(&entry.word);
+        let is = seen.state() == State::Shared && seen.generation() == id.generation();
+        if !is || entry.content.load(Ordering::Acquire) != shape.bits() {
             return Err(ShmError::Stale);
         }
         let head = head(here.segment, id).ok_or(ShmError::Stale)?;
@@ -51,13 +51,10 @@ impl Hold {
             head.set(here.me());
             step::reach(33);
             // O1: stamped after the mark.
-            while let Err(now) = seen.step(&entry.word, seen.stamped()) {
-                if !is(now) {
-                    head.clear(here.me());
-                    holds.remove(&id.bits());
-                    return Err(ShmError::Stale);
-                }
-                seen = now;
+            if !Word::stamp(&entry.word, id.generation()) {
+                head.clear(here.me());
+                holds.remove(&id.bits());
+                return Err(ShmError::Stale);
             }
             step::reach(34);
         }

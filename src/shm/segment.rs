@@ -238,6 +238,15 @@ impl Segment {
         word.store(value, Ordering::Relaxed);
     }
 
+    /// Turns bits of a word over in one of the first blocks of a small class: `block` is the class and, times eight, which.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn turn_at(&self, block: usize, word: usize, bits: u64) {
+        let (class, index) = (Class::all().nth(block % 8), block / 8);
+        let Some(class) = class.filter(|class| index < self.layout.blocks(*class)) else { return };
+        let word: &AtomicU64 = self.at(self.layout.block(class, index) + word * 8 % class.size());
+        word.fetch_xor(bits, Ordering::Relaxed);
+    }
+
     /// How many blocks of a class have an entry for which there is room, at most: whatever the segment says.
     pub(crate) fn entries_with_room(&self, class: Class) -> usize {
         let first = self.layout.entry(class, 0);

@@ -129,8 +129,10 @@ impl Block {
             self.step(VALUE, GONE);
             self.ended.fetch_add(1, Ordering::Relaxed);
         }
-        // Whoever frees has it alone.
+        // Whoever frees has it alone, the waker's place too.
         self.step(GONE, GONE);
+        // SAFETY: as above.
+        self.waker.with_mut(|waker| unsafe { assert_eq!(*waker, 0, "T3: a waker is left") });
     }
 
     fn check(&self) {

@@ -62,15 +62,26 @@ fn a_block_has_one_owner_and_comes_back_from_a_dead_one() {
 #[test]
 fn a_handle_in_transit_is_claimed_once() {
     model(5, || {
-        let header = Arc::new(AtomicU64::new(0));
+        let (header, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(UnsafeCell::new(0_u32)));
         Word::free(0).step(&header, Word::owned(1, 0)).unwrap();
         let sender = {
-            let header = Arc::clone(&header);
-            thread::spawn(move || Word::owned(1, 0).step(&header, Word::queued(NOBODY, 1)).unwrap())
+            let (header, bytes) = (Arc::clone(&header), Arc::clone(&bytes));
+            thread::spawn(move || {
+                // SAFETY: loom reports it if anybody else is at it.
+                bytes.with_mut(|bytes| unsafe { *bytes = 7 });
+                Word::owned(1, 0).step(&header, Word::queued(NOBODY, 1)).unwrap();
+            })
         };
         let claim = |me| {
-            let header = Arc::clone(&header);
-            thread::spawn(move || Word::queued(NOBODY, 1).step(&header, Word::owned(me, 1)).is_ok())
+            let (header, bytes) = (Arc::clone(&header), Arc::clone(&bytes));
+            thread::spawn(move || {
+                let claimed = Word::queued(NOBODY, 1).step(&header, Word::owned(me, 1)).is_ok();
+                if claimed {
+                    // SAFETY: as above.
+                    assert_eq!(bytes.with(|bytes| unsafe { *bytes }), 7, "what was sent is seen");
+                }
+                claimed
+            })
         };
         let (one, other) = (claim(2), claim(3));
         sender.join().unwrap();
@@ -83,86 +94,90 @@ fn a_handle_in_transit_is_claimed_once() {
 
 // ── shared objects ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// An object with a mark for each of three members, and one token.
+struct Object {
+    header: AtomicU64,
+    marks: [AtomicU64; 3],
+    token: AtomicU64,
+    alive: UnsafeCell<bool>,
+}
+
+impl Object {
+    fn held_by(marks: [u64; 3]) -> Arc<Self> {
+        let object = Self {
+            header: AtomicU64::new(0),
+            marks: marks.map(AtomicU64::new),
+            token: AtomicU64::new(0),
+            alive: UnsafeCell::new(true),
+        };
+        Word::free(0).step(&object.header, Word::shared(0, 0)).unwrap();
+        Arc::new(object)
+    }
+
+    /// As `free::retire`: tokens first, then marks.
+    fn retire(&self) {
+        let held =
+            || self.token.load(Ordering::SeqCst) != 0 || self.marks.iter().any(|mark| mark.load(Ordering::SeqCst) != 0);
+        if Word::retire(&self.header, Word::owned(9, 0), held) {
+            // SAFETY: loom reports it if anybody still uses it.
+            self.alive.with_mut(|alive| unsafe {
+                assert!(*alive, "O2: freed twice");
+                *alive = false;
+            });
+        }
+    }
+
+    /// As `transit::make_token`.
+    fn pass_on(&self) {
+        self.token.store(1, Ordering::SeqCst);
+        Word::stamp(&self.header, 0);
+    }
+
+    /// As `Hold::get`, and the token is freed after it. False: there is no token.
+    fn get_hold(&self, me: usize) -> bool {
+        if self.token.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        self.marks[me].fetch_or(1, Ordering::SeqCst);
+        assert!(Word::stamp(&self.header, 0), "O1: freed on its way");
+        self.token.store(0, Ordering::SeqCst);
+        self.retire();
+        true
+    }
+
+    fn use_it(&self) {
+        // SAFETY: loom reports it if it is freed meanwhile.
+        self.alive.with(|alive| unsafe { assert!(*alive, "O1: freed while held") });
+    }
+
+    fn let_go(&self, me: usize) {
+        self.marks[me].fetch_and(0, Ordering::SeqCst);
+        self.retire();
+    }
+}
+
 /// Holder 0 hands the object on to holder 1 by a token and lets go, while holder 1 gets hold and lets go too.
 #[test]
 fn an_object_is_freed_once_and_not_while_anybody_holds_it() {
-    struct Object {
-        header: AtomicU64,
-        marks: [AtomicU64; 2],
-        token: AtomicU64,
-        alive: UnsafeCell<bool>,
-    }
-    impl Object {
-        /// As `object::retire`: tokens first, then marks, then a step from the header that was looked at.
-        fn retire(&self) {
-            loom::sync::atomic::fence(Ordering::SeqCst);
-            loop {
-                let seen = Word::load(&self.header);
-                if seen.state() != State::Shared {
-                    return;
-                }
-                if self.token.load(Ordering::SeqCst) != 0
-                    || self.marks.iter().any(|mark| mark.load(Ordering::SeqCst) != 0)
-                {
-                    return;
-                }
-                if seen.step(&self.header, Word::owned(9, 0)).is_ok() {
-                    // SAFETY: loom reports it if anybody still uses it.
-                    self.alive.with_mut(|alive| unsafe {
-                        assert!(*alive, "O2: freed twice");
-                        *alive = false;
-                    });
-                    return;
-                }
-            }
-        }
-
-        fn stamp(&self) {
-            loop {
-                let seen = Word::load(&self.header);
-                if seen.state() != State::Shared || seen.step(&self.header, seen.stamped()).is_ok() {
-                    return;
-                }
-            }
-        }
-
-        fn use_it(&self) {
-            // SAFETY: loom reports it if it is freed meanwhile.
-            self.alive.with(|alive| unsafe { assert!(*alive, "O1: freed while held") });
-        }
-    }
     model(80, || {
-        let object = Arc::new(Object {
-            header: AtomicU64::new(0),
-            marks: [AtomicU64::new(1), AtomicU64::new(0)],
-            token: AtomicU64::new(0),
-            alive: UnsafeCell::new(true),
-        });
-        Word::free(0).step(&object.header, Word::shared(0, 0)).unwrap();
+        let object = Object::held_by([1, 0, 0]);
         let first = {
             let object = Arc::clone(&object);
             thread::spawn(move || {
-                object.token.store(1, Ordering::SeqCst);
-                object.stamp();
+                object.pass_on();
                 object.use_it();
-                object.marks[0].fetch_and(0, Ordering::SeqCst);
-                object.retire();
+                object.let_go(0);
             })
         };
         let second = {
             let object = Arc::clone(&object);
             thread::spawn(move || {
-                if object.token.load(Ordering::SeqCst) == 0 {
-                    return false;
+                let held = object.get_hold(1);
+                if held {
+                    object.use_it();
+                    object.let_go(1);
                 }
-                object.marks[1].fetch_or(1, Ordering::SeqCst);
-                object.stamp();
-                object.token.store(0, Ordering::SeqCst);
-                object.retire();
-                object.use_it();
-                object.marks[1].fetch_and(0, Ordering::SeqCst);
-                object.retire();
-                true
+                held
             })
         };
         first.join().unwrap();
@@ -170,6 +185,32 @@ fn an_object_is_freed_once_and_not_while_anybody_holds_it() {
             object.token.store(0, Ordering::SeqCst);
             object.retire();
         }
+        assert_eq!(Word::load(&object.header).state(), State::Owned, "O3: let go by all, and never freed");
+    });
+}
+
+/// Holder 0 lets go while holder 1 passes the object on and lets go: whoever looks for marks and tokens meanwhile finds a
+/// moment at which it saw neither. A third gets it then.
+#[test]
+fn an_object_on_its_way_is_not_freed_by_one_that_lets_go() {
+    model(50, || {
+        let object = Object::held_by([1, 1, 0]);
+        let first = {
+            let object = Arc::clone(&object);
+            thread::spawn(move || object.let_go(0))
+        };
+        let second = {
+            let object = Arc::clone(&object);
+            thread::spawn(move || {
+                object.pass_on();
+                object.let_go(1);
+            })
+        };
+        first.join().unwrap();
+        second.join().unwrap();
+        assert!(object.get_hold(2), "nobody took the token");
+        object.use_it();
+        object.let_go(2);
         assert_eq!(Word::load(&object.header).state(), State::Owned, "O3: let go by all, and never freed");
     });
 }

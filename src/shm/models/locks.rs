@@ -51,15 +51,24 @@ fn a_lock_has_one_holder_and_wakes_the_next() {
 #[test]
 fn the_holders_death_is_told_to_one_who_waits() {
     model(50, || {
-        let word = Arc::new(LockWord::new());
+        let (word, value) = (Arc::new(LockWord::new()), Arc::new(UnsafeCell::new(0_u32)));
+        let change = |value: &UnsafeCell<u32>| {
+            // SAFETY: loom reports it if anybody else is at it, also one that died.
+            value.with_mut(|value| unsafe { *value += 1 });
+        };
         let dying = {
-            let word = Arc::clone(&word);
-            thread::spawn(move || lock(&word, 1) == Found::Clean)
+            let (word, value) = (Arc::clone(&word), Arc::clone(&value));
+            thread::spawn(move || {
+                let held = lock(&word, 1) == Found::Clean;
+                change(&value);
+                held
+            })
         };
         let waiter = {
-            let word = Arc::clone(&word);
+            let (word, value) = (Arc::clone(&word), Arc::clone(&value));
             thread::spawn(move || {
                 let found = lock(&word, 2);
+                change(&value);
                 word.unlock(found != Found::Clean);
                 found
             })
@@ -184,9 +193,9 @@ fn a_dead_ones_permits_come_back() {
 #[test]
 fn an_event_lets_go_whoever_waited_though_it_is_cleared() {
     model(15, || {
-        let flag = Arc::new(Flag::new());
+        let (flag, value) = (Arc::new(Flag::new()), Arc::new(UnsafeCell::new(0_u32)));
         let waiter = {
-            let flag = Arc::clone(&flag);
+            let (flag, value) = (Arc::clone(&flag), Arc::clone(&value));
             let seen = flag.look();
             thread::spawn(move || {
                 while !flag.passed(seen) {
@@ -196,8 +205,12 @@ fn an_event_lets_go_whoever_waited_though_it_is_cleared() {
                     }
                     flag.signal().sleep(announced, None);
                 }
+                // SAFETY: loom reports it if the other is still at it.
+                assert_eq!(value.with(|value| unsafe { *value }), 1, "what came before it was set is seen");
             })
         };
+        // SAFETY: as above.
+        value.with_mut(|value| unsafe { *value = 1 });
         flag.set();
         flag.clear();
         waiter.join().unwrap();
@@ -207,7 +220,7 @@ fn an_event_lets_go_whoever_waited_though_it_is_cleared() {
 #[test]
 fn a_barrier_lets_both_through_twice() {
     model(20, || {
-        let parties = Arc::new(Parties::new());
+        let (parties, values) = (Arc::new(Parties::new()), Arc::new([UnsafeCell::new(0_u32), UnsafeCell::new(0)]));
         let wait = |parties: &Parties| match parties.arrive(2) {
             Arrival::Last => true,
             Arrival::Broken => panic!("nobody broke it"),
@@ -222,11 +235,20 @@ fn a_barrier_lets_both_through_twice() {
                 false
             }
         };
-        let other = {
-            let parties = Arc::clone(&parties);
-            thread::spawn(move || [wait(&parties), wait(&parties)])
+        // Writes its own value, and after the first turn reads the other's.
+        let pass = move |parties: &Parties, values: &[UnsafeCell<u32>; 2], me: usize| {
+            // SAFETY: loom reports it if the other is at it.
+            values[me].with_mut(|value| unsafe { *value = 1 });
+            let first = wait(parties);
+            // SAFETY: as above.
+            assert_eq!(values[1 - me].with(|value| unsafe { *value }), 1, "what came before a turn is seen after it");
+            [first, wait(parties)]
         };
-        let mine = [wait(&parties), wait(&parties)];
+        let other = {
+            let (parties, values) = (Arc::clone(&parties), Arc::clone(&values));
+            thread::spawn(move || pass(&parties, &values, 1))
+        };
+        let mine = pass(&parties, &values, 0);
         let theirs = other.join().unwrap();
         assert!((0..2).all(|round| mine[round] != theirs[round]), "one leads each round");
     });
