@@ -89,7 +89,7 @@ mod models {
 
     #[test]
     fn one_of_three_owners_is_the_last_and_has_the_value_to_itself() {
-        explore(3, 30, || {
+        explore(3, 5, || {
             let shared = Shared::new();
             shared.owners.more();
             let other = {
@@ -106,7 +106,7 @@ mod models {
 
     #[test]
     fn the_only_owner_that_is_left_has_the_value_to_itself() {
-        explore(3, 5, || {
+        explore(3, 1, || {
             let shared = Shared::new();
             shared.owners.more();
             let other = {
