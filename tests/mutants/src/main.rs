@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 /// The environment's name for: begin no new fault after so many seconds. On a slow machine some are not tried then, which is said.
-const SECONDS: &str = "MILLPOND_MUTANTS_SECONDS";
+const SECONDS: &str = "MUTANTS_SECONDS";
 
 /// What a list says of a fault whose check is known to go on for ever.
 const NEVER_ENDS: &str = "never ends";
