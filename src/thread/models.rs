@@ -85,6 +85,8 @@ struct Mill {
     queue: Queue<u8>,
     sleep: Sleep,
     closed: AtomicUsize,
+    /// 1: the queue is closed too.
+    shut: Futex,
     runs: [AtomicUsize; 3],
     done: Futex,
 }
@@ -95,6 +97,7 @@ impl Mill {
             queue: Queue::new(usize::MAX),
             sleep: Sleep::new(workers),
             closed: AtomicUsize::new(0),
+            shut: Futex::new(0),
             runs: Default::default(),
             done: Futex::new(0),
         }
@@ -137,8 +140,13 @@ impl Mill {
                 let _ = self.sleep.found();
                 return;
             } else if !self.sleep.sleep(me, || !self.queue.is_empty() || self.is_closed()) {
-                // The pool is about to close.
-                thread::yield_now();
+                if self.is_closed() {
+                    // The pool is about to close. The worker's loop comes round again; here it waits, for loom would let two
+                    // that yield to each other do so for ever.
+                    self.shut.wait(0);
+                } else {
+                    thread::yield_now();
+                }
             }
         }
     }
@@ -156,6 +164,8 @@ impl Mill {
     fn close(&self) {
         self.closed.store(1, Ordering::SeqCst);
         self.queue.close();
+        self.shut.fetch_add(1, Ordering::Release);
+        self.shut.wake_all();
         self.sleep.wake_all();
     }
 }
