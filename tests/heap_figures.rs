@@ -271,9 +271,14 @@ fn a_thread_keeps_no_more_than_its_cache_bytes() {
         settled();
         for _ in 0..3 {
             let pieces: Vec<_> = (0..200_000_usize).map(|n| take(1 + n * 7_919 % 32_768)).take(20_000).collect();
-            drop(pieces);
-            let stats = Heap::stats();
-            assert!(stats.cached_bytes <= KEPT, "{stats}");
+            for (n, piece) in pieces.into_iter().enumerate() {
+                drop(piece);
+                // Often: on a busy machine a tick may have emptied the caches at the end.
+                if n % 500 == 0 {
+                    let stats = Heap::stats();
+                    assert!(stats.cached_bytes <= KEPT, "{stats}");
+                }
+            }
         }
         settled();
     });
