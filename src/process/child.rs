@@ -59,6 +59,9 @@ pub(super) fn serve_if_child(serve_pool: ServePool) {
     // A command that a child started before it got here has the variable, but not the socket.
     if let Some(socket) = inherited_socket(socket, parent) {
         remove_variable(MARKER);
+        // While this is the only thread: with more, the system lets it wait for all processors, some milliseconds. Whether it
+        // will is asked again by whoever maps a segment.
+        let _ = crate::os::shared::join_fences();
         die_with_parent(parent);
         if let Some(stdout) = inherited_descriptor(stdout) {
             // What the harness has said so far is not ours.

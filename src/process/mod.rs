@@ -82,6 +82,8 @@ pub fn init() {
     // Relaxed: says only that this line was reached. Before serving, for a child may start children too.
     INITIALIZED.store(true, Ordering::Relaxed);
     child::serve_if_child(pool::serve);
+    // As in a child: cheap before there are threads.
+    let _ = crate::os::shared::join_fences();
 }
 
 fn initialized() -> bool {
