@@ -47,6 +47,5 @@ impl Owners {
 }
 
 #[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
-#[expect(unsafe_code, reason = "loom watches what owners share")]
 #[path = "models.rs"]
 mod models;
