@@ -118,22 +118,27 @@ impl Word {
         Self(stamped.0 | (self.0 & PINNED))
     }
 
-    fn is_shared(self, generation: u32) -> bool {
+    /// Whether it is a shared object's, of this generation.
+    pub(crate) fn is_shared(self, generation: u32) -> bool {
         self.state() == State::Shared && self.generation() == generation
     }
 
-    /// O1: whoever got hold of a shared object, by a mark or a token that is set already, stamps it. False: it is gone.
-    pub(crate) fn stamp(at: &AtomicU64, generation: u32) -> bool {
+    /// A step from a shared object's header, as it was looked at, to what `to` says; again while others are quicker. False: the
+    /// object is gone, or `to` says nothing.
+    pub(crate) fn change(at: &AtomicU64, generation: u32, to: impl Fn(Self) -> Option<Self>) -> bool {
         for _ in 0..PATIENCE {
             let seen = Self::load(at);
-            if !seen.is_shared(generation) {
-                return false;
-            }
-            if seen.step(at, seen.stamped()).is_ok() {
+            let Some(next) = Some(seen).filter(|seen| seen.is_shared(generation)).and_then(&to) else { return false };
+            if seen.step(at, next).is_ok() {
                 return true;
             }
         }
         false
+    }
+
+    /// O1: whoever got hold of a shared object, by a mark or a token that is set already, stamps it. False: it is gone.
+    pub(crate) fn stamp(at: &AtomicU64, generation: u32) -> bool {
+        Self::change(at, generation, |seen| Some(seen.stamped()))
     }
 
     /// SHARED → `mine`, if nothing holds the object: from exactly the header that was looked at before `held` was asked, so
@@ -141,16 +146,7 @@ impl Word {
     pub(crate) fn retire(at: &AtomicU64, mine: Self, held: impl Fn() -> bool) -> bool {
         // Between a mark taken off and a look at the others': of two that take theirs off at once, one sees the other's gone.
         fence(Ordering::SeqCst);
-        for _ in 0..PATIENCE {
-            let seen = Self::load(at);
-            if !seen.is_shared(mine.generation()) || seen.is_pinned() || held() {
-                return false;
-            }
-            if seen.step(at, mine).is_ok() {
-                return true;
-            }
-        }
-        false
+        Self::change(at, mine.generation(), |seen| (!seen.is_pinned() && !held()).then_some(mine))
     }
 
     /// The same with a pin, which keeps it from being freed; or without.

@@ -123,29 +123,14 @@ pub(crate) fn dismantle(segment: &Segment, me: Owner, id: Id) {
 /// Keeps an object from being freed while the sweep looks into it. False: it is gone.
 pub(crate) fn pin(segment: &Segment, id: Id) -> bool {
     let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return false };
-    for _ in 0..1000 {
-        let seen = Word::load(&entry.word);
-        if seen.state() != State::Shared || seen.generation() != id.generation() {
-            return false;
-        }
-        if seen.step(&entry.word, seen.pinned(true)).is_ok() {
-            return true;
-        }
-    }
-    false
+    Word::change(&entry.word, id.generation(), |seen| Some(seen.pinned(true)))
 }
 
 /// Ends a [`pin`], and frees the object if everybody let go of it meanwhile.
 pub(crate) fn unpin(segment: &Segment, me: Owner, id: Id) {
     let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
-    for _ in 0..1000 {
-        let seen = Word::load(&entry.word);
-        if seen.state() != State::Shared || seen.generation() != id.generation() {
-            return;
-        }
-        if seen.step(&entry.word, seen.pinned(false)).is_ok() {
-            return retire(segment, me, id);
-        }
+    if Word::change(&entry.word, id.generation(), |seen| Some(seen.pinned(false))) {
+        retire(segment, me, id);
     }
 }
 

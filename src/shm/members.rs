@@ -83,8 +83,7 @@ pub(crate) fn bury(segment: &Segment, member: Member) -> bool {
 
 /// Whether a member was seen dead and is not swept yet.
 pub(crate) fn is_leaving(segment: &Segment, member: Member) -> bool {
-    let seen = Word::load(&segment.member(member.index.into()).word);
-    seen.state() == State::Shared && seen.generation() == member.generation
+    Word::load(&segment.member(member.index.into()).word).is_shared(member.generation)
 }
 
 /// Members that were seen dead and are not swept yet.

@@ -39,9 +39,8 @@ impl Hold {
         let class = id.class().ok_or(ShmError::Stale)?;
         let entry = here.segment.entry(class, id.index()).ok_or(ShmError::Stale)?;
         let bytes = here.segment.block(class, id.index()).ok_or(ShmError::Stale)?;
-        let seen = Word::load(&entry.word);
-        let is = seen.state() == State::Shared && seen.generation() == id.generation();
-        if !is || entry.content.load(Ordering::Acquire) != shape.bits() {
+        if !Word::load(&entry.word).is_shared(id.generation()) || entry.content.load(Ordering::Acquire) != shape.bits()
+        {
             return Err(ShmError::Stale);
         }
         let head = head(here.segment, id).ok_or(ShmError::Stale)?;
@@ -98,7 +97,7 @@ impl Hold {
     pub(crate) fn check(&self) -> Result<(), ShmError> {
         let here = super::here()?;
         let seen = Word::load(&self.entry.word);
-        let same = seen.state() == State::Shared && seen.is_sane() && seen.generation() == self.id.generation();
+        let same = seen.is_shared(self.id.generation()) && seen.is_sane();
         let same = same && self.entry.content.load(Ordering::Acquire) == self.shape.bits();
         if here.member() != self.here.member() {
             return Err(ShmError::NotAMember);

@@ -247,10 +247,11 @@ fn queue_of(segment: &Segment, stage: Id) -> Option<Stages<'_>> {
 /// no table: it is to be freed.
 pub(crate) fn sweep(segment: &Segment, dead: Member, stage: Id) -> bool {
     let Some(queue) = queue_of(segment, stage) else { return false };
-    let live = queue.queue.class().and_then(|class| segment.entry(class, queue.queue.index())).is_some_and(|entry| {
-        let seen = Word::load(&entry.word);
-        seen.state() == State::Shared && seen.generation() == queue.queue.generation()
-    });
+    let live = queue
+        .queue
+        .class()
+        .and_then(|class| segment.entry(class, queue.queue.index()))
+        .is_some_and(|entry| Word::load(&entry.word).is_shared(queue.queue.generation()));
     if live {
         queue.first.head.items.wake_all_surely();
         queue.first.head.space.wake_all_surely();
