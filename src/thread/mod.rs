@@ -35,7 +35,6 @@ mod map;
 #[expect(unsafe_code, reason = "takes and gives raw blocks")]
 mod memory;
 #[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
-#[expect(unsafe_code, reason = "looks into cells that loom watches")]
 mod models;
 mod panics;
 #[cfg(not(millpond_loom))]
