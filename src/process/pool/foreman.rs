@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::error::ProcessError;
-use super::super::record::{Outcome, Phase as Life, Watcher};
+use super::super::record::{Phase as Life, Watcher};
 use super::crew::MOST_FAILURES;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
 use super::ground;
@@ -16,9 +16,7 @@ use super::plan::MAGIC;
 use super::slot::{Phase, STOP, Word};
 use super::spec::{LEAVE, Origin, READY, STARTING};
 use super::stats::Count;
-use super::task::Task;
-use super::{line, slot, trace};
-use crate::os::process::End;
+use super::{burial, slot, trace};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::task::{PoolError, TaskError};
 
@@ -141,122 +139,11 @@ impl Foreman {
                 let (end, outcome) = (*end, outcome.take());
                 drop(state);
                 let said = record.last_words();
-                self.bury(inner, index, end, outcome, &said, ended);
+                burial::bury(&self.desk, inner, index, end, outcome, &said, ended);
                 buried = true;
             }
         }
         buried
-    }
-
-    /// A worker has ended: what it ran is run again or is an error, what it held is free.
-    fn bury(
-        &self,
-        inner: &mut Inner,
-        worker: usize,
-        end: End,
-        outcome: Option<Outcome>,
-        said: &str,
-        ended: &mut Ended,
-    ) {
-        let desk = &self.desk;
-        let hands = desk.ground.plan.hands_of(worker);
-        let place = &mut inner.crew.workers[worker];
-        place.record = None;
-        said.clone_into(&mut place.said);
-        let (pid, killed, ready) = (place.pid, core::mem::take(&mut place.killed), core::mem::take(&mut place.ready));
-        desk.ground.post(worker).phase.store(0, Ordering::Relaxed);
-        desk.ground.post(worker).pid.store(0, Ordering::Relaxed);
-        let how = describe(end, outcome.as_ref(), said);
-        let debts = core::mem::take(&mut place.debts);
-        if !ready && !killed {
-            inner.crew.failures += 1;
-            inner.crew.last_words.clone_from(&how);
-            // The first few at once; then ever slower, up to a quarter of a second.
-            let wait = Duration::from_millis(1 << inner.crew.failures.min(8));
-            let later = inner.crew.failures > 3;
-            inner.crew.workers[worker].not_before = later.then(|| Instant::now() + wait);
-        }
-        let mut victims = Vec::new();
-        for index in 0..as_u32(inner.placed.len()) {
-            let Some(slot) = desk.ground.slot(index) else { continue };
-            if inner.placed[index as usize].is_none() {
-                continue;
-            }
-            let seen = Word::load(&slot.word);
-            if hands.contains(&seen.hand()) && !desk.collect(inner, index, ended) && seen.phase() == Phase::Taken {
-                desk.release_noted(index, hands.clone());
-                victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
-            }
-        }
-        // It left as it was told, and not in the middle of a task that exits.
-        let planned = end.exited_well() && ready && victims.is_empty();
-        trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
-        if !planned {
-            inner.crew.workers[worker].deaths += 1;
-            desk.counts.add(&desk.ground, Count::Deaths, 1);
-        }
-        for (slot, room) in debts.into_iter().chain(core::mem::take(&mut inner.crew.workers[worker].debts)) {
-            desk.release_noted(slot, hands.clone());
-            desk.give_slot(inner, slot, room);
-        }
-        for hand in hands.clone() {
-            desk.ground.head().beds.bury(hand);
-            let hand = desk.ground.hand(hand);
-            hand.bed.store(0, Ordering::Relaxed);
-            hand.slot.store(0, Ordering::Relaxed);
-            hand.full.iter().for_each(|full| full.store(0, Ordering::Relaxed));
-        }
-        let died = TaskError::WorkerDied { pid, signal: end.signal() };
-        let alone = victims.len() == 1;
-        for task in victims {
-            let verdict = match (killed, alone) {
-                _ if task.moves => Verdict::Lost,
-                // The pool killed it for another task's sake: this one is innocent.
-                (true, _) => Verdict::Innocent,
-                (false, true) if task.retries > 0 => Verdict::Again,
-                (false, true) => Verdict::Lost,
-                // One of them did it: each runs alone, to see which.
-                (false, false) => Verdict::Suspect,
-            };
-            self.judge(inner, worker, task, verdict, &died, ended);
-        }
-        let line = desk.terms.line_of_worker(worker);
-        desk.refill(inner, line, ended);
-        if line::len(desk.ground.ends(line)) > 0 {
-            desk.ground.call(desk.hands(line));
-        }
-    }
-
-    fn judge(
-        &self,
-        inner: &mut Inner,
-        worker: usize,
-        mut task: Task,
-        verdict: Verdict,
-        died: &TaskError,
-        ended: &mut Ended,
-    ) {
-        let desk = &self.desk;
-        if inner.stage == Stage::Terminated || verdict == Verdict::Lost {
-            return desk.end(inner, task, Err(died.clone()), ended);
-        }
-        if verdict == Verdict::Again {
-            task.retries -= 1;
-            desk.counts.add(&desk.ground, Count::Retried, 1);
-        }
-        trace::task_again(&task, verdict == Verdict::Again);
-        let line = if verdict == Verdict::Suspect && desk.terms.suspects {
-            desk.terms.suspects_line()
-        } else {
-            desk.terms.line_of_worker(worker)
-        };
-        if let super::task::Claimant::Handle(job) = &task.claimant {
-            job.job().line.store(as_u32(line), Ordering::Relaxed);
-        }
-        // Who waits for it sleeps in this process from now on, or finds its slot.
-        task.watched = true;
-        inner.lines[line].backlog.put(task);
-        desk.refill(inner, line, ended);
     }
 
     /// Asks late tasks to stop, and ends those that are too late. When to look again.
@@ -452,19 +339,6 @@ pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<
     Ok(())
 }
 
-/// What becomes of a task whose worker died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// It ends in an error.
-    Lost,
-    /// It is run again, which counts.
-    Again,
-    /// It is run again, which doesn't.
-    Innocent,
-    /// It is run again alone.
-    Suspect,
-}
-
 fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
@@ -473,23 +347,4 @@ fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 fn started(word: &AtomicU64, placed: Instant, now: Instant) -> Instant {
     let since = ground::now().saturating_sub(word.load(Ordering::Relaxed));
     now.checked_sub(Duration::from_nanos(since)).filter(|at| *at >= placed).unwrap_or(now)
-}
-
-/// How a worker ended, in words.
-fn describe(end: End, outcome: Option<&Outcome>, said: &str) -> String {
-    let how = match outcome {
-        Some(Outcome::Panicked(message)) => format!("it panicked: {message}"),
-        Some(Outcome::Undecodable(reason)) => format!("its first words could not be read: {reason}"),
-        Some(Outcome::Unencodable(reason)) => reason.clone(),
-        Some(Outcome::NeverReady { late: Some(after) }) => {
-            format!("it did not reach `millpond::process::init()` within {after:?}")
-        }
-        Some(Outcome::OtherBuild(difference)) => format!("it is not this program: {difference}"),
-        _ => match end {
-            End::Status(status) => format!("it ended with {status}"),
-            End::ReapedByOthers => "it ended, nobody knows how".to_owned(),
-        },
-    };
-    let said = said.trim();
-    if said.is_empty() { how } else { format!("{how}; its last words: {said}") }
 }

@@ -5,6 +5,7 @@
 mod backlog;
 mod beds;
 mod builder;
+mod burial;
 mod crew;
 mod desk;
 mod foreman;
