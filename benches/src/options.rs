@@ -32,7 +32,7 @@ const USAGE: &str = "\
   --lto            workers built with fat LTO instead of the default release profile
   --details        processor time and page faults, too
   --record FILE    adds the rounds to those in FILE, for tables over all of them: a long run in pieces
-                   (--rounds 0: only the tables)
+                   (--rounds 0: only the tables); Cargo starts a benchmark in `benches`, from where a relative path counts
   --built          takes the workers as they were built last";
 
 impl Options {

@@ -71,6 +71,8 @@ impl Rounds {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(error) => failed(error),
         };
+        // Before the rounds, so that a file that cannot be written costs nobody's minutes.
+        let mut file = File::options().create(true).append(true).open(path).unwrap_or_else(|error| failed(error));
         let mut all = Self::recorded(&text, workload, workers);
         let before = all.count();
         let more = Self::run_from(workers, workload, inputs, rounds, before);
@@ -82,8 +84,7 @@ impl Rounds {
                 runs.push(figures);
             }
         }
-        let written = File::options().create(true).append(true).open(path);
-        written.and_then(|mut file| file.write_all(lines.as_bytes())).unwrap_or_else(|error| failed(error));
+        file.write_all(lines.as_bytes()).unwrap_or_else(|error| failed(error));
         all
     }
 
