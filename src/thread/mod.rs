@@ -64,6 +64,8 @@ mod stats;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lends its figures to its seat")]
 mod worker;
+#[cfg(not(millpond_loom))]
+mod yields;
 
 #[cfg(not(millpond_loom))]
 pub use crate::task::MapOptions;

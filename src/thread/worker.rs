@@ -3,7 +3,6 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crossbeam_deque::Worker as Deque;
 
@@ -11,6 +10,7 @@ use super::entry::Entry;
 use super::panics::{guarded, message};
 use super::seat::Seat;
 use super::shared::Shared;
+use super::yields::Yields;
 use crate::os;
 use crate::primitive::{Ordering, fence, spin_loop};
 use crate::task::{PoolError, Wanted};
@@ -20,8 +20,7 @@ pub(super) struct Worker {
     seat: Seat,
     shared: Arc<Shared>,
     turns: Cell<u32>,
-    /// When this worker may yield again: see [`Worker::yielded`].
-    yields_from: Cell<Option<Instant>>,
+    yields: Yields,
 }
 
 /// How a worker began.
@@ -30,19 +29,12 @@ pub(super) type Begun = Result<(), PoolError>;
 /// Rounds of looking before a worker sleeps, and of them those in which the processor only pauses.
 const ROUNDS: u32 = 8;
 const PAUSES: u32 = 4;
-/// A yield that takes longer than this has cost the time slice of somebody else.
-const COSTLY: Duration = Duration::from_micros(50);
-/// So much work, come meanwhile, is worth a time slice.
-const PLENTY: usize = 64;
-/// How long a worker does not yield after one that was costly, for little.
-const SOBER: Duration = Duration::from_secs(1);
-
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Entry>) -> Self {
         let tally = NonNull::from(&shared.tallies[index]);
         // SAFETY: the tallies live as long as the pool, and the worker drops its seat first.
         let seat = unsafe { Seat::new(shared.id, index, deque, tally) };
-        Self { seat, shared, turns: Cell::new(0), yields_from: Cell::new(None) }
+        Self { seat, shared, turns: Cell::new(0), yields: Yields::default() }
     }
 
     /// The whole life. `begun` is told how it began.
@@ -171,7 +163,7 @@ impl Worker {
                     for _ in 0..1_u32 << round {
                         spin_loop();
                     }
-                } else if !self.yielded() {
+                } else if !self.yields.pass(|| self.shared.queued()) {
                     round = ROUNDS;
                 }
                 continue;
@@ -182,21 +174,6 @@ impl Worker {
                 self.seat.tally().sleep();
             }
         }
-    }
-
-    /// Lets others run: whoever submits, if it has this core, submits many tasks then, and makes no system call to wake
-    /// anybody. But if the core is another program's, a task that comes waits for the end of its time slice, since a
-    /// searcher is not woken. So a yield that was costly, and that few tasks came of, is the last one for some time: a
-    /// worker that sleeps is woken at once, whoever has the core. False: it did not yield.
-    fn yielded(&self) -> bool {
-        let before = Instant::now();
-        if self.yields_from.get().is_some_and(|from| before < from) {
-            return false;
-        }
-        std::thread::yield_now();
-        let costly = before.elapsed() > COSTLY && self.shared.queued() < PLENTY;
-        self.yields_from.set(costly.then(|| before + SOBER));
-        true
     }
 
     /// No searcher any more; if it was the last one, somebody else has to look for what there is besides.
