@@ -26,9 +26,11 @@ pub(super) struct Worker {
 /// How a worker began.
 pub(super) type Begun = Result<(), PoolError>;
 
-/// Rounds of looking before a worker sleeps, and of them those in which the processor only pauses.
-const ROUNDS: u32 = 8;
-const PAUSES: u32 = 4;
+/// Rounds of looking before a worker sleeps: first those in which it yields, for on one core whoever waits for what it just
+/// did waits for that; then those in which the processor pauses, twice as long each time.
+const YIELDS: u32 = 4;
+const ROUNDS: u32 = YIELDS + 4;
+
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Entry>) -> Self {
         let tally = NonNull::from(&shared.tallies[index]);
@@ -159,8 +161,8 @@ impl Worker {
             }
             if round < ROUNDS {
                 round += 1;
-                if round <= PAUSES {
-                    for _ in 0..1_u32 << round {
+                if round > YIELDS {
+                    for _ in 0..1_u32 << (round - YIELDS) {
                         spin_loop();
                     }
                 } else if !self.yields.pass(|| self.shared.queued()) {
