@@ -37,6 +37,19 @@ struct Failure {
     short: Vec<(usize, usize)>,
 }
 
+/// How far a piece has come: said when it is over, by a panic too.
+struct Progress<'a> {
+    at: usize,
+    seen: &'a mut usize,
+}
+
+impl Drop for Progress<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.seen = self.at;
+    }
+}
+
 // SAFETY: items, results and the function are used by other threads: `run` demands it.
 unsafe impl<T: Send, R: Send, F: Sync> Sync for Map<'_, T, R, F> {}
 
@@ -51,17 +64,20 @@ impl<T, R, F: Fn(T) -> R> Map<'_, T, R, F> {
             }
             let start = piece * self.chunk;
             let end = self.count.min(start + self.chunk);
-            let mut at = start;
+            let mut begun = start;
             let outcome = guarded(|| {
-                while at < end {
+                // In this loop's own variables: what others can see would be read and written again for each item.
+                let (items, results) = (self.items, self.results);
+                let mut progress = Progress { at: start, seen: &mut begun };
+                while progress.at < end {
                     // SAFETY: inside the items, and this one is ours: its piece was claimed once.
-                    let item = unsafe { self.items.add(at) };
+                    let item = unsafe { items.add(progress.at) };
+                    // SAFETY: inside the results, which have as many places.
+                    let place = unsafe { results.add(progress.at) };
                     // Counted before it is used: if `f` panics, the item is `f`'s.
-                    at += 1;
+                    progress.at += 1;
                     // SAFETY: moved out once.
                     let result = (self.f)(unsafe { item.read() });
-                    // SAFETY: inside the results, which have as many places.
-                    let place = unsafe { self.results.add(at - 1) };
                     // SAFETY: this place is ours.
                     unsafe { place.write(result) };
                 }
@@ -69,8 +85,8 @@ impl<T, R, F: Fn(T) -> R> Map<'_, T, R, F> {
             let failed = outcome.is_err();
             self.shared.note_group_task(if failed { Ran::Panicked } else { Ran::Task });
             if let Err(payload) = outcome {
-                self.drop_items(at, end);
-                self.fail(piece, at - start - 1, message(payload));
+                self.drop_items(begun, end);
+                self.fail(piece, begun - start - 1, message(payload));
                 return;
             }
         }
