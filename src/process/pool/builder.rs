@@ -263,7 +263,7 @@ impl ProcessPoolBuilder {
         }
         task::check_nice(self.nice)?;
         task::check(self.bound, self.name.as_deref(), self.cores.as_deref())?;
-        super::expect_not_forked()?;
+        super::forked::expect_not_forked()?;
         if super::hand::is_worker() {
             return Err(PoolError::InsideWorker);
         }

@@ -30,7 +30,7 @@ pub(super) struct Letter {
 impl Letter {
     /// Encodes arguments: those of one call, or a list of them for `many`.
     pub(super) fn write<F: 'static, A: Serialize>(desk: &Desk, arguments: &A, many: bool) -> Result<Self, PoolError> {
-        super::expect_not_forked()?;
+        super::forked::expect_not_forked()?;
         let path = core::any::type_name::<F>();
         let function = registry::find::<F>().ok_or(PoolError::NotRegistered { task: path })?;
         let packet =

@@ -15,7 +15,7 @@ impl Desk {
     /// Sleeps until a task is done, or by mistake. False: the deadline has passed.
     pub(super) fn wait_for(&self, job: &Job, deadline: Option<Instant>) -> bool {
         let mut ended = Ended::new();
-        if super::expect_not_forked().is_err() {
+        if super::forked::expect_not_forked().is_err() {
             return self.forget(job);
         }
         let mut inner = self.lock();
@@ -101,7 +101,7 @@ impl Desk {
 
     /// The parent's own thread hears of this task's end from now on.
     pub(super) fn watch(&self, job: &Job) {
-        if super::expect_not_forked().is_err() {
+        if super::forked::expect_not_forked().is_err() {
             self.forget(job);
             return;
         }
@@ -126,7 +126,7 @@ impl Desk {
 
     /// Has a task never end in a value, if it has not ended. A worker that runs it is killed, if `running` says so.
     pub(super) fn cancel(&self, job: &Job, running: bool) -> bool {
-        if super::expect_not_forked().is_err() {
+        if super::forked::expect_not_forked().is_err() {
             return false;
         }
         let mut ended = Ended::new();

@@ -309,8 +309,10 @@ impl<T: Value> Keep for Kept<T> {
             }
             (Owner::Owned(mut owner), 1) => {
                 let value: *const T = &raw mut *owner;
-                // Not `live`: with other threads at it that is close, and the last block may pass for a kept one.
-                assert!(ptr::eq(value, owner.as_mut()) && owner.pool().stats().blocks > 0);
+                assert!(ptr::eq(value, owner.as_mut()));
+                // Not `live`, which is close only, with other threads at it; these two are counted under one lock.
+                let stats = owner.pool().stats();
+                assert!(stats.free < stats.blocks, "the owner's block is not free: {stats}");
             }
             (owner, _) => drop(owner),
         }
