@@ -29,9 +29,18 @@ impl Drop for Host {
 }
 
 impl Host {
+    #[expect(unsafe_code, reason = "sets a signal's disposition before exec")]
     pub(crate) fn start_as(program: &Path, case: &str) -> Self {
         let mut command = Command::new(program);
         command.env(CASE, case).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A script's background jobs, these tests among them, ignore Ctrl-C, and so would whatever they start.
+        let heed = || {
+            // SAFETY: one system call, as is allowed between fork and exec.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: as above; it touches no memory.
+        unsafe { command.pre_exec(heed) };
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = child.stderr.take().unwrap();

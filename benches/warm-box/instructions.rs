@@ -2,14 +2,14 @@
 //! `valgrind --tool=callgrind`: exact on a noisy machine, and so a gate. Fails when a count is over its bound in
 //! `instructions.txt`.
 //!
-//! `cargo bench -p millpond-bench --bench instructions [-- --peers jemalloc,snmalloc]` counts these peers, too.
+//! `cargo bench -p warm-box --bench instructions [-- --peers jemalloc,snmalloc]` counts these peers, too.
 
 use std::process::{Command, ExitCode};
 
 use millpond_bench::{ALLOCATORS, MILLPOND, Options, Profile, Table, Worker, Workshop};
 
 /// The bounds: one `profile = count` a line.
-const BOUNDS: &str = include_str!("../instructions.txt");
+const BOUNDS: &str = include_str!("instructions.txt");
 
 fn main() -> ExitCode {
     let options = Options::from_command_line();
