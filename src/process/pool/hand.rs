@@ -258,6 +258,8 @@ impl Shop {
         // Release: after DONE; pairs with the Acquire in `harvest`.
         self.ground.done(line)[place / 64].fetch_or(1 << (place % 64), Ordering::Release);
         if word.has(WAITED) {
+            // Before the waiter is awake: on one core it runs first, and what it submits then is this hand's, who need not be woken.
+            self.ground.head().beds.search(own.hand);
             Ground::wake_all_on(&slot.word);
         }
         if word.has(NOTIFY) {

@@ -97,21 +97,47 @@ impl Pond {
         self.set(slot as usize, 8);
         self.ran.fetch_add(1, Ordering::Relaxed);
         assert!(slot::done(&self.words[slot as usize], generation, hand).is_some());
+        // It is about to look for tasks: whoever waited for this one need not wake it.
+        self.beds.search(hand);
         self.done.fetch_add(1, Ordering::AcqRel);
         self.done.wake_one();
         true
     }
 
-    /// A hand's life, until the pool is at its end.
-    fn live(&self, hand: u16) {
-        let mut looked = false;
-        while self.leave.load(Ordering::SeqCst) == 0 || line::len(&self.ends) > 0 {
-            if !self.work(hand, &mut looked) {
+    /// A hand's life, until it has run so many tasks, or the pool is at its end.
+    fn live(&self, hand: u16, most: usize) {
+        let (mut looked, mut ran) = (false, 0);
+        while ran < most && (self.leave.load(Ordering::SeqCst) == 0 || line::len(&self.ends) > 0) {
+            if self.work(hand, &mut looked) {
+                ran += 1;
+            } else {
                 let is_there_more = || line::len(&self.ends) > 0 || self.leave.load(Ordering::SeqCst) == 1;
                 let bed = &self.sleep[hand as usize];
                 looked = self.beds.rest(hand, bed, is_there_more, || bed.wait(1));
             }
         }
+        self.beds.bury(hand);
+        if line::len(&self.ends) > 0 {
+            self.call();
+        }
+    }
+
+    /// The parent sleeps until so many tasks are done.
+    fn wait_for(&self, tasks: u32) {
+        loop {
+            let done = self.done.fetch_add(0, Ordering::AcqRel);
+            if done >= tasks {
+                break;
+            }
+            self.done.wait(done);
+        }
+    }
+
+    /// The pool is at its end.
+    fn end(&self) {
+        self.leave.swap(1, Ordering::SeqCst);
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        (0..HANDS).for_each(|hand| self.wake(hand));
     }
 }
 
@@ -144,22 +170,14 @@ fn all_is_done(hands: u16, tasks: u32) {
     let hands: Vec<_> = (0..hands)
         .map(|hand| {
             let pond = Arc::clone(&pond);
-            thread::spawn(move || pond.live(hand))
+            thread::spawn(move || pond.live(hand, usize::MAX))
         })
         .collect();
     for task in 0..tasks {
         pond.submit(task, 0, task.into(), 0);
     }
-    loop {
-        let done = pond.done.fetch_add(0, Ordering::AcqRel);
-        if done == tasks {
-            break;
-        }
-        pond.done.wait(done);
-    }
-    pond.leave.swap(1, Ordering::SeqCst);
-    loom::sync::atomic::fence(Ordering::SeqCst);
-    (0..HANDS).for_each(|hand| pond.wake(hand));
+    pond.wait_for(tasks);
+    pond.end();
     hands.into_iter().for_each(|hand| hand.join().unwrap());
     assert_eq!(pond.ran.load(Ordering::Relaxed), tasks as usize);
 }
@@ -172,6 +190,29 @@ fn no_task_waits_while_the_hand_sleeps() {
 #[test]
 fn no_task_waits_while_one_of_two_hands_sleeps() {
     explore(2, 1000, || all_is_done(2, 2));
+}
+
+#[test]
+fn a_hand_that_is_done_and_leaves_keeps_no_task_waiting() {
+    explore(1, 500, || {
+        let pond = Pond::new();
+        let hands: Vec<_> = [1, usize::MAX]
+            .into_iter()
+            .zip(0..)
+            .map(|(most, hand)| {
+                let pond = Arc::clone(&pond);
+                thread::spawn(move || pond.live(hand, most))
+            })
+            .collect();
+        // The second comes when the hand of the first has said that it looks for more.
+        pond.submit(0, 0, 0, 0);
+        pond.wait_for(1);
+        pond.submit(1, 0, 1, 0);
+        pond.wait_for(2);
+        pond.end();
+        hands.into_iter().for_each(|hand| hand.join().unwrap());
+        assert_eq!(pond.ran.load(Ordering::Relaxed), 2);
+    });
 }
 
 #[test]
