@@ -107,7 +107,7 @@ impl Beds {
         stays_up
     }
 
-    /// A hand that is awake looks for tasks, until it finds one or rests. It may be said to have stopped by one that wanted to
+    /// A hand that is awake, or about to end a task that somebody waits for, looks for tasks, until it finds one, rests or leaves. It may be said to have stopped by one that wanted to
     /// wake it: that one wakes another then.
     pub(super) fn search(&self, hand: u16) {
         self.searching.set(hand);
