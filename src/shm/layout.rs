@@ -162,7 +162,9 @@ mod tests {
     fn nothing_overlaps_in_the_smallest_and_in_the_largest_segment() {
         for len in [LEAST, 1 << 30, MOST] {
             let layout = Layout::new(len).unwrap();
-            let mut ranges = vec![(0, ENTRIES_AT)];
+            let members = (MEMBERS_AT, MEMBERS_AT + MEMBERS * MEMBER);
+            let tokens = (TOKENS_AT, TOKENS_AT + TOKENS * TOKEN);
+            let mut ranges = vec![(0, ROOT), members, tokens];
             for class in Class::all() {
                 let blocks = layout.blocks(class);
                 let Some(last) = blocks.checked_sub(1) else { continue };
