@@ -172,7 +172,14 @@ mod tests {
                 ranges.push((layout.hints(class).start, layout.hints(class).end));
                 ranges.push((layout.block(class, 0), layout.block(class, last) + class.size()));
                 assert_eq!(layout.block(class, last) % class.size(), 0, "blocks are aligned to their size");
+                assert_eq!(layout.block(class, last) - layout.block(class, 0), last * class.size());
+                // Hints, then their summary, word after word.
+                let (words, summaries) = (layout.hint_words(class), layout.summary_words(class));
+                let hints = (0..words).map(|word| layout.hint(class, word));
+                let all = hints.chain((0..summaries).map(|word| layout.summary(class, word)));
+                assert!(all.eq(layout.hints(class).step_by(8)), "{len}: hints of {class:?}");
             }
+            assert!(ranges.iter().all(|range| range.0 < range.1), "{len}: {ranges:x?}");
             ranges.sort_unstable();
             assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{len}: {ranges:x?}");
             assert!(ranges.last().unwrap().1 <= len);
