@@ -457,6 +457,22 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_grows_up_to_its_neighbour_and_no_further() {
+        for gap in [1, 63, 64, 65, 130] {
+            let mut quanta = Quanta::new(2_000);
+            let (piece, _) = quanta.take(10, 1).unwrap();
+            let (between, _) = quanta.take(gap, 1).unwrap();
+            let (neighbour, _) = quanta.take(1, 1).unwrap();
+            quanta.give(between);
+            assert_eq!(quanta.extend(piece.end(), gap + 1), None, "the last of them is the neighbour");
+            assert_eq!(quanta.extend(piece.end(), gap), Some(false), "all that is between them, given back unclean");
+            let rest = 2_000 - neighbour.end();
+            assert_eq!(quanta.extend(neighbour.end(), rest + 1), None, "behind the end");
+            assert_eq!(quanta.extend(neighbour.end(), rest), Some(true), "up to the end");
+        }
+    }
+
+    #[test]
     fn all_that_is_free_can_be_taken_at_once() {
         let mut quanta = Quanta::new(2_000);
         for len in [2_000, 1_500] {
