@@ -122,6 +122,11 @@ pub(super) fn sweep(segment: &Segment, dead: Member, id: Id, kind: Kind, unread:
             for lane in lanes_of(segment, id, kind) {
                 lane.sweep(dead.index, unread);
             }
+            if kind == Kind::Unbounded
+                && let Some(stages) = stages_of(segment, id)
+            {
+                stages.finish_shutting();
+            }
         }
         Kind::Lock => {
             if let Some(lock) = body::<LockWord>(segment, id) {

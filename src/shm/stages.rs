@@ -174,7 +174,19 @@ impl<'a> Stages<'a> {
     pub(crate) fn shut(&self) {
         // SeqCst: before the look at the stages; pairs with the look in `open`.
         self.table.shut.store(1, Ordering::SeqCst);
+        step::reach(9);
+        self.close_all();
+    }
+
+    fn close_all(&self) {
         (0..STAGES).filter_map(|stage| self.lane(stage)).for_each(|lane| _ = lane.close());
+    }
+
+    /// After a death: who shut the queue may not have come to all its stages, nor who opened one to seeing that it was shut.
+    pub(super) fn finish_shutting(&self) {
+        if self.is_shut() {
+            self.close_all();
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -261,3 +273,29 @@ pub(crate) fn sweep(segment: &Segment, dead: Member, stage: Id) -> bool {
 }
 
 const _: () = assert!(size_of::<LaneHead>().is_multiple_of(64));
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::{alone, enlist, member_died};
+
+    #[test]
+    fn a_queue_that_a_dead_process_began_to_shut_is_shut_in_all_its_stages() {
+        let _alone = alone();
+        let making = Making::new(bytes().unwrap()).unwrap();
+        let here = crate::shm::here().unwrap();
+        // SAFETY: the body has room for the first lane, and is all zero.
+        unsafe { Lane::at(here.segment, making.body(), FIRST) }.begin();
+        let hold = making.share(Shape::of::<u8>(Kind::Unbounded)).unwrap();
+        // SAFETY: made with such a body; the hold keeps it.
+        let queue = unsafe { Stages::at(here.segment, hold.id, hold.body()) }.unwrap();
+        queue.open(here, 1).unwrap();
+        let closed = || [0, 1].map(|stage| queue.lane(stage).unwrap().is_closed());
+        member_died(enlist().unwrap());
+        assert_eq!(closed(), [false, false], "nobody shut it");
+        // It comes no further than this.
+        queue.table.shut.store(1, Ordering::SeqCst);
+        member_died(enlist().unwrap());
+        assert_eq!(closed(), [true, true]);
+    }
+}
