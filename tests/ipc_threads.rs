@@ -477,6 +477,23 @@ fn a_barrier_lets_all_through_in_rounds_and_breaks_for_all() {
 }
 
 #[test]
+fn a_reset_breaks_the_turn_that_is_waited_for_and_no_other() {
+    let barrier = Barrier::new(2).unwrap();
+    for _ in 0..200 {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| barrier.wait());
+            while barrier.waiting() == 0 {
+                thread::yield_now();
+            }
+            barrier.reset();
+            assert_eq!(waiting.join().unwrap().map(drop), Err(BarrierError::Broken));
+            let waiting = scope.spawn(|| barrier.wait());
+            assert!(barrier.wait().is_ok() && waiting.join().unwrap().is_ok(), "it is as new");
+        });
+    }
+}
+
+#[test]
 fn counters_are_shared() {
     let hits = Shared::new([const { AtomicU64::new(0) }; 4]).unwrap();
     thread::scope(|scope| {

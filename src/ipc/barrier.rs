@@ -106,11 +106,14 @@ impl Barrier {
             Arrival::Broken => return Err(BarrierError::Broken),
             Arrival::Waits(turn) => turn,
         };
-        let passed = || body.passed(turn).map(|passed| passed.map_err(|()| BarrierError::Broken));
+        let broken = |end: Result<(), ()>| end.map_err(|()| BarrierError::Broken);
+        let passed = || body.passed(turn).map(broken);
         let waited = inner.waiter.until(body.signal(), &inner.hold, deadline, || BarrierError::TimedOut, passed);
-        if waited == Err(BarrierError::TimedOut) {
-            body.abort();
-        }
+        let waited = match waited {
+            // It may have ended just now.
+            Err(BarrierError::TimedOut) => body.give_up(turn).map_or(waited, broken),
+            other => other,
+        };
         waited.map(|()| Passed { leader: false })
     }
 
@@ -133,7 +136,7 @@ impl Barrier {
     /// How many wait at this moment.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.body().waiting() as usize
+        self.body().waiting()
     }
 
     /// How many it takes.

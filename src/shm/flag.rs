@@ -3,7 +3,7 @@
 use super::block::Owner;
 use super::step;
 use super::wake::Signal;
-use crate::primitive::{AtomicU32, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// An event: the lowest bit says whether it is set, the rest counts how often it was.
 #[derive(Debug)]
@@ -59,14 +59,20 @@ impl Flag {
     }
 }
 
-const BROKEN: u32 = 1 << 31;
-const ARRIVED: u32 = (1 << 12) - 1;
+// A barrier's word, from the lowest bit: how many have arrived, its turn, how the last turns ended (the latest lowest; 1: by
+// a reset), whether it is broken.
+const ARRIVED: u64 = Parties::MOST as u64;
+const TURN_AT: u32 = 12;
+const TURN: u64 = (1 << 20) - 1;
+const ENDS_AT: u32 = 32;
+const ENDS: u64 = (1 << 31) - 1;
+const BROKEN: u64 = 1 << 63;
 
-/// A barrier's word: whether it is broken, its turn, how many have arrived.
+/// A barrier.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Parties {
-    word: AtomicU32,
+    word: AtomicU64,
     signal: Signal,
     /// How many it takes.
     count: AtomicU32,
@@ -78,21 +84,37 @@ pub(crate) enum Arrival {
     /// The last: everybody goes on.
     Last,
     /// One of those that wait for this turn to end.
-    Waits(u32),
+    Waits(u64),
     Broken,
 }
 
 impl Parties {
     #[cfg(millpond_loom)]
     pub(crate) fn new() -> Self {
-        Self { word: AtomicU32::new(0), signal: Signal::new(), count: AtomicU32::new(0) }
+        Self { word: AtomicU64::new(0), signal: Signal::new(), count: AtomicU32::new(0) }
     }
 
     /// The most that a barrier can wait for.
-    pub(crate) const MOST: u32 = ARRIVED;
+    pub(crate) const MOST: u32 = (1 << 12) - 1;
 
-    fn next_turn(word: u32) -> u32 {
-        (word & !BROKEN & !ARRIVED).wrapping_add(ARRIVED + 1) & !BROKEN
+    fn turn(word: u64) -> u64 {
+        (word >> TURN_AT) & TURN
+    }
+
+    /// The word for the next turn, which nobody has arrived in.
+    fn next_turn(word: u64, by_reset: bool) -> u64 {
+        let ends = ((word >> ENDS_AT) << 1) | u64::from(by_reset);
+        ((ends & ENDS) << ENDS_AT) | (((Self::turn(word) + 1) & TURN) << TURN_AT)
+    }
+
+    /// How a turn ended, if it has: an error if it was broken.
+    fn end_of(turn: u64, word: u64) -> Option<Result<(), ()>> {
+        match Self::turn(word).wrapping_sub(turn) & TURN {
+            0 => (word & BROKEN != 0).then_some(Err(())),
+            // So long ago that it is not known any more: ordinary turns are what there are many of.
+            late if late > u64::from(ENDS.count_ones()) => Some(Ok(())),
+            late => Some(if word >> ENDS_AT >> (late - 1) & 1 == 0 { Ok(()) } else { Err(()) }),
+        }
     }
 
     /// Says how many it takes, before anybody else can see it.
@@ -112,8 +134,8 @@ impl Parties {
             if seen & BROKEN != 0 {
                 return Arrival::Broken;
             }
-            let last = (seen & ARRIVED) + 1 >= count;
-            let next = if last { Self::next_turn(seen) } else { seen + 1 };
+            let last = (seen & ARRIVED) + 1 >= u64::from(count);
+            let next = if last { Self::next_turn(seen, false) } else { seen + 1 };
             // SeqCst: before the look at who sleeps. AcqRel: who goes on sees what the others did before they arrived.
             match self.word.compare_exchange(seen, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => {
@@ -122,7 +144,7 @@ impl Parties {
                         self.signal.wake_all();
                         return Arrival::Last;
                     }
-                    return Arrival::Waits(seen & !ARRIVED);
+                    return Arrival::Waits(Self::turn(seen));
                 }
                 Err(now) => seen = now,
             }
@@ -130,12 +152,8 @@ impl Parties {
     }
 
     /// Whether the turn that a waiter arrived in has ended; an error if it was broken.
-    pub(crate) fn passed(&self, turn: u32) -> Option<Result<(), ()>> {
-        let seen = self.word.load(Ordering::SeqCst);
-        if seen & !BROKEN & !ARRIVED != turn {
-            return Some(Ok(()));
-        }
-        (seen & BROKEN != 0).then_some(Err(()))
+    pub(crate) fn passed(&self, turn: u64) -> Option<Result<(), ()>> {
+        Self::end_of(turn, self.word.load(Ordering::SeqCst))
     }
 
     /// Breaks it for all.
@@ -144,23 +162,39 @@ impl Parties {
         self.signal.wake_all();
     }
 
-    /// Makes it as new; who waits goes on with an error only if it was broken before.
+    /// Breaks it because one does not wait any longer, unless the turn that it arrived in has ended: then how.
+    pub(crate) fn give_up(&self, turn: u64) -> Option<Result<(), ()>> {
+        let mut seen = self.word.load(Ordering::SeqCst);
+        loop {
+            if let Some(end) = Self::end_of(turn, seen) {
+                return Some(end);
+            }
+            match self.word.compare_exchange(seen, seen | BROKEN, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        self.signal.wake_all();
+        None
+    }
+
+    /// Makes it as new: the turn ends, and whoever waits for its end finds that it was by this.
     pub(crate) fn reset(&self) {
         let mut seen = self.word.load(Ordering::SeqCst);
-        // Whoever waits is told that it is broken first.
-        if seen & ARRIVED != 0 && seen & BROKEN == 0 {
-            self.abort();
-            seen = self.word.load(Ordering::SeqCst);
+        while let Err(now) =
+            self.word.compare_exchange(seen, Self::next_turn(seen, true), Ordering::SeqCst, Ordering::SeqCst)
+        {
+            seen = now;
         }
-        let _ = self.word.compare_exchange(seen, Self::next_turn(seen), Ordering::SeqCst, Ordering::SeqCst);
+        self.signal.wake_all();
     }
 
     pub(crate) fn is_broken(&self) -> bool {
         self.word.load(Ordering::SeqCst) & BROKEN != 0
     }
 
-    pub(crate) fn waiting(&self) -> u32 {
-        self.word.load(Ordering::Relaxed) & ARRIVED
+    pub(crate) fn waiting(&self) -> usize {
+        (self.word.load(Ordering::Relaxed) & ARRIVED) as usize
     }
 
     pub(crate) fn signal(&self) -> &Signal {

@@ -253,3 +253,54 @@ fn a_barrier_lets_both_through_twice() {
         assert!((0..2).all(|round| mine[round] != theirs[round]), "one leads each round");
     });
 }
+
+/// Waits for a turn's end as `ipc::Barrier` does; the last has nothing to wait for.
+fn arrive(parties: &Parties) -> (Arrival, Option<Result<(), ()>>) {
+    let arrival = parties.arrive(2);
+    let Arrival::Waits(turn) = arrival else { return (arrival, None) };
+    loop {
+        let announced = parties.signal().announce();
+        if let Some(end) = parties.passed(turn) {
+            break (arrival, Some(end));
+        }
+        parties.signal().sleep(announced, None);
+    }
+}
+
+#[test]
+fn a_reset_tells_who_waits_and_nobody_else() {
+    model(3, || {
+        let parties = Arc::new(Parties::new());
+        let other = {
+            let parties = Arc::clone(&parties);
+            thread::spawn(move || arrive(&parties))
+        };
+        parties.reset();
+        // Who arrived before the reset is not there any more.
+        let mine = parties.arrive(2);
+        match (mine, other.join().unwrap()) {
+            (Arrival::Last, (Arrival::Waits(_), end)) => assert_eq!(end, Some(Ok(())), "both came after the reset"),
+            (Arrival::Waits(_), (Arrival::Waits(_), end)) => assert_eq!(end, Some(Err(())), "nobody came"),
+            (Arrival::Waits(_), (Arrival::Last, _)) => {}
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn who_gives_up_breaks_no_other_turn() {
+    model(3, || {
+        let parties = Arc::new(Parties::new());
+        let Arrival::Waits(turn) = parties.arrive(2) else { panic!("it is the first") };
+        let other = {
+            let parties = Arc::clone(&parties);
+            thread::spawn(move || parties.arrive(2))
+        };
+        let end = parties.give_up(turn);
+        match other.join().unwrap() {
+            Arrival::Last => assert_eq!((end, parties.is_broken()), (Some(Ok(())), false), "the turn had ended"),
+            Arrival::Broken => assert_eq!((end, parties.is_broken()), (None, true), "it gave up before"),
+            other @ Arrival::Waits(_) => panic!("{other:?}"),
+        }
+    });
+}
