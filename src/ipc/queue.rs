@@ -75,6 +75,29 @@ impl Inner {
         unsafe { Stages::at(self.hold.here.segment, self.hold.id, self.hold.body()) }.ok_or(ShmError::Damaged)
     }
 
+    fn is_closed(&self) -> bool {
+        match self.count {
+            Some(_) => self.lane().is_closed(),
+            None => self.stages().is_ok_and(|stages| stages.is_shut()),
+        }
+    }
+
+    /// Whether somebody else would get a value now.
+    fn has_full(&self) -> bool {
+        match self.count {
+            Some(_) => self.lane().has_full(),
+            None => self.stages().is_ok_and(|stages| stages.has_full()),
+        }
+    }
+
+    /// Whether somebody else would get a place now.
+    fn has_empty(&self) -> bool {
+        match self.count {
+            Some(_) => self.lane().has_empty(),
+            None => self.stages().is_ok_and(|stages| stages.has_empty()),
+        }
+    }
+
     #[inline]
     fn send(&self, here: Here, ready: &mut Ready) -> Result<(), QueueError> {
         let sent = match self.count {
@@ -163,10 +186,7 @@ impl<T> Queue<T> {
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        match self.inner.count {
-            Some(_) => self.inner.lane().is_closed(),
-            None => self.inner.stages().is_ok_and(|stages| stages.is_shut()),
-        }
+        self.inner.is_closed()
     }
 
     /// How this handle, and clones of it in this process, wait.
@@ -235,9 +255,9 @@ impl<T: Serialize> Queue<T> {
     #[cold]
     fn put_waiting(&self, here: Here, ready: &mut Ready, deadline: Option<Instant>) -> Result<(), QueueError> {
         let inner = &*self.inner;
-        let lane = inner.lane();
-        inner.putting.until(
-            &lane.head.space,
+        let space = &inner.lane().head.space;
+        let put = inner.putting.until(
+            space,
             &inner.hold,
             deadline,
             || QueueError::TimedOut,
@@ -245,7 +265,12 @@ impl<T: Serialize> Queue<T> {
                 Err(QueueError::Full) => None,
                 other => Some(other),
             },
-        )
+        );
+        // W1: as in `get_waiting`.
+        if inner.has_empty() {
+            space.wake_one();
+        }
+        put
     }
 }
 
@@ -300,9 +325,9 @@ impl<T: DeserializeOwned> Queue<T> {
     #[cold]
     fn get_waiting(&self, arrived: &mut Arrived, deadline: Option<Instant>) -> Result<(), QueueError> {
         let inner = &*self.inner;
-        let lane = inner.lane();
-        inner.getting.until(
-            &lane.head.items,
+        let items = &inner.lane().head.items;
+        let got = inner.getting.until(
+            items,
             &inner.hold,
             deadline,
             || QueueError::TimedOut,
@@ -310,7 +335,13 @@ impl<T: DeserializeOwned> Queue<T> {
                 Err(QueueError::Empty) => None,
                 other => Some(other),
             },
-        )
+        );
+        // W1: somebody may have been woken for a value behind one that was still being written, or for the end behind it, found
+        // nothing, and gone to sleep again. Its wake-up is passed on now that there is something to find.
+        if inner.has_full() || inner.is_closed() {
+            items.wake_one();
+        }
+        got
     }
 }
 

@@ -222,6 +222,16 @@ impl<'a> Lane<'a> {
         self.ring.len()
     }
 
+    /// As [`Ring::has_full`].
+    pub(crate) fn has_full(&self) -> bool {
+        self.ring.has_full()
+    }
+
+    /// As [`Ring::has_empty`].
+    pub(crate) fn has_empty(&self) -> bool {
+        self.ring.has_empty()
+    }
+
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.head.closed.load(Ordering::SeqCst) != 0

@@ -156,6 +156,16 @@ pub(crate) struct Ring<'a, S> {
     pub(crate) tail: &'a AtomicU64,
 }
 
+/// No consumer is to come to it any more in its turn.
+fn is_read(state: SlotState) -> bool {
+    matches!(state, SlotState::Taken | SlotState::Skipped)
+}
+
+/// No producer is to come to it any more in its turn.
+fn is_claimed(state: SlotState) -> bool {
+    state != SlotState::Empty
+}
+
 impl<S: Slots> Ring<'_, S> {
     #[inline]
     fn place(&self, hint: &AtomicU64) -> Place {
@@ -316,10 +326,26 @@ impl<S: Slots> Ring<'_, S> {
         place
     }
 
+    /// Whether a place stands at its turn, in this state.
+    fn is_at(&self, place: Place, state: SlotState) -> bool {
+        let seen = SlotWord::load(self.slots.word(place.index));
+        seen.turn() == place.turn && seen.state() == state
+    }
+
+    /// Whether a value can be claimed: the oldest, not one behind another that is still being written.
+    pub(crate) fn has_full(&self) -> bool {
+        self.is_at(self.walk(self.head, is_read), SlotState::Full)
+    }
+
+    /// Whether a slot can be claimed for writing: the next, not one behind another that is still being read.
+    pub(crate) fn has_empty(&self) -> bool {
+        self.is_at(self.walk(self.tail, is_claimed), SlotState::Empty)
+    }
+
     /// How many values wait to be read. Close, while others are at it; it takes as long as the hints are late.
     pub(crate) fn len(&self) -> usize {
-        let head = self.walk(self.head, |state| matches!(state, SlotState::Taken | SlotState::Skipped));
-        let tail = self.walk(self.tail, |state| state != SlotState::Empty);
+        let head = self.walk(self.head, is_read);
+        let tail = self.walk(self.tail, is_claimed);
         let turns = tail.turn.wrapping_sub(head.turn).cast_signed();
         let between = i64::from(turns) * self.slots.count() as i64 + tail.index as i64 - head.index as i64;
         usize::try_from(between).unwrap_or(0).min(self.slots.count())

@@ -190,8 +190,22 @@ impl<'a> Stages<'a> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let from = Self::hint(&self.table.getting);
-        (from..STAGES).filter_map(|stage| self.lane(stage)).map(|lane| lane.len()).sum()
+        self.lanes(&self.table.getting).map(|lane| lane.len()).sum()
+    }
+
+    /// As [`Ring::has_full`](super::ring::Ring::has_full), of any stage.
+    pub(crate) fn has_full(&self) -> bool {
+        self.lanes(&self.table.getting).any(|lane| lane.has_full())
+    }
+
+    /// As [`Ring::has_empty`](super::ring::Ring::has_empty), of any stage.
+    pub(crate) fn has_empty(&self) -> bool {
+        self.lanes(&self.table.putting).any(|lane| lane.has_empty())
+    }
+
+    /// The stages from a hint on.
+    fn lanes(&self, from: &AtomicU32) -> impl Iterator<Item = Lane<'a>> {
+        (Self::hint(from)..STAGES).filter_map(|stage| self.lane(stage))
     }
 
     /// Takes out all that nobody will get, and frees the stages: the queue is this process's alone.

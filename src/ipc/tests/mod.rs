@@ -8,6 +8,7 @@ mod part;
 mod random;
 mod refused;
 mod roles;
+mod slow;
 mod steps;
 
 use super::stats;

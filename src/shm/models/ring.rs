@@ -229,6 +229,43 @@ fn no_value_waits_while_a_consumer_sleeps() {
     });
 }
 
+/// Values that are published in another order than their places have: whoever was woken for the second found nothing yet.
+/// Those who waited pass on that there is more, as a queue's `get` does.
+#[test]
+fn a_value_behind_a_late_one_is_got_by_who_sleeps() {
+    model(100, || {
+        let (ring, signal) = (Two::new(), Arc::new(Signal::new()));
+        let late = ring.ring().claim_empty(4).unwrap();
+        let consumers: Vec<_> = (1..=2)
+            .map(|me| {
+                let (ring, signal) = (Arc::clone(&ring), Arc::clone(&signal));
+                thread::spawn(move || {
+                    let value = loop {
+                        let announced = signal.announce();
+                        if let Ok(value) = ring.get(me) {
+                            break value;
+                        }
+                        signal.sleep(announced, None);
+                    };
+                    if ring.ring().has_full() {
+                        signal.wake_one();
+                    }
+                    value
+                })
+            })
+            .collect();
+        ring.put(3, 2).unwrap();
+        signal.wake_one_unfenced();
+        // SAFETY: loom reports it if anybody else is at the slot.
+        ring.values[late.index].with_mut(|at| unsafe { *at = 1 });
+        ring.ring().publish(late, 0, Fence::Sleepers);
+        signal.wake_one_unfenced();
+        let mut got: Vec<u32> = consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect();
+        got.sort_unstable();
+        assert_eq!(got, [1, 2], "W1");
+    });
+}
+
 /// The sleeper of a pipe, of which there is one; and that of a queue whose slots are given on by an exchange.
 #[test]
 fn the_only_sleeper_is_woken() {

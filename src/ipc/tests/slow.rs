@@ -1,0 +1,123 @@
+//! Somebody is slow, in a place that it has claimed, while others sleep.
+
+use std::time::{Duration, Instant};
+
+use super::roles::HANG;
+use crate::ipc::{Queue, QueueError};
+use crate::shm::step::plan::stopped_at;
+
+/// A waiter that has slept once. `set` is as long as those before it.
+type Waiting<R> = std::thread::JoinHandle<R>;
+
+/// Threads that have found nothing to do and sleep, as far as one can see from outside.
+fn asleep<R: Send + 'static>(count: usize, wait: impl Fn() -> R + Clone + Send + 'static) -> Vec<Waiting<R>> {
+    let threads = (0..count).map(|_| std::thread::spawn(wait.clone())).collect();
+    std::thread::sleep(Duration::from_millis(50));
+    threads
+}
+
+/// What they return, soon.
+fn soon<R>(threads: Vec<Waiting<R>>, what: &str) -> Vec<R> {
+    let start = Instant::now();
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        assert!(start.elapsed() < HANG, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+const CLAIMED: u32 = 2;
+const TAKEN: u32 = 11;
+
+fn queues() -> [Queue<u64>; 2] {
+    [Queue::bounded(4).unwrap(), Queue::unbounded().unwrap()]
+}
+
+/// W1: of two values the second is put first, and whoever it woke found only that the first is not there yet.
+#[test]
+fn a_value_behind_one_that_is_late_is_got_by_who_sleeps() {
+    let _alone = crate::shm::alone();
+    for queue in queues() {
+        let consumers = {
+            let queue = queue.clone();
+            asleep(2, move || queue.get())
+        };
+        let late = {
+            let queue = queue.clone();
+            stopped_at(CLAIMED, move || queue.put(1))
+        };
+        queue.put(2).unwrap();
+        // Whoever is woken now finds the first one's place, and sleeps again.
+        std::thread::sleep(Duration::from_millis(50));
+        late.finish().unwrap();
+        let mut got = soon(consumers, "a value waits, and a consumer sleeps");
+        got.sort_by_key(|got| got.clone().unwrap());
+        assert_eq!(got, [Ok(1), Ok(2)]);
+    }
+}
+
+/// Whoever waits at a queue that was closed while a producer was at it is told, all of them.
+#[test]
+fn everybody_hears_of_the_end_behind_a_value_that_is_late() {
+    let _alone = crate::shm::alone();
+    for queue in queues() {
+        let consumers = {
+            let queue = queue.clone();
+            asleep(3, move || queue.get())
+        };
+        let late = {
+            let queue = queue.clone();
+            stopped_at(CLAIMED, move || queue.put(1))
+        };
+        queue.close();
+        std::thread::sleep(Duration::from_millis(50));
+        // It finds the queue closed, and gives its place up.
+        assert_eq!(late.finish(), Err(QueueError::Closed));
+        let got = soon(consumers, "the queue is closed and empty, and a consumer sleeps");
+        assert_eq!(got, [const { Err(QueueError::Closed) }; 3]);
+    }
+}
+
+/// The same where the value comes after all.
+#[test]
+fn everybody_hears_of_the_end_behind_a_value_that_comes_late() {
+    const WRITTEN: u32 = 6;
+    let _alone = crate::shm::alone();
+    for queue in queues() {
+        let consumers = {
+            let queue = queue.clone();
+            asleep(3, move || queue.get())
+        };
+        let late = {
+            let queue = queue.clone();
+            stopped_at(WRITTEN, move || queue.put(1))
+        };
+        queue.close();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(late.finish(), Ok(()));
+        let got = soon(consumers, "the queue is closed and empty, and a consumer sleeps");
+        assert_eq!(got.iter().filter(|got| **got == Ok(1)).count(), 1);
+        assert_eq!(got.iter().filter(|got| **got == Err(QueueError::Closed)).count(), 2);
+    }
+}
+
+/// A place behind one that is still being read is given to who sleeps for it.
+#[test]
+fn a_place_behind_one_that_is_read_slowly_is_given_to_who_sleeps() {
+    let _alone = crate::shm::alone();
+    let queue = Queue::bounded(2).unwrap();
+    queue.put(1).unwrap();
+    queue.put(2).unwrap();
+    let producers = {
+        let queue: Queue<u64> = queue.clone();
+        asleep(2, move || queue.put(3))
+    };
+    let slow = {
+        let queue = queue.clone();
+        stopped_at(TAKEN, move || queue.get())
+    };
+    assert_eq!(queue.get(), Ok(2));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(slow.finish(), Ok(1));
+    assert_eq!(soon(producers, "there is a place, and a producer sleeps"), [Ok(()), Ok(())]);
+}
