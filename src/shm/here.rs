@@ -15,7 +15,7 @@ const RESERVED: usize = 256 << 30;
 
 /// The segment, never undone: handles point into it.
 static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(core::ptr::null_mut());
-/// Who this process is: index plus one in the upper half, generation in the lower; 0 for nobody.
+/// Who this process is, as [`Member::bits`] says it; 0 for nobody.
 static ME: AtomicU64 = AtomicU64::new(0);
 /// Held while the segment is made or joined.
 static MAKING: Lock<()> = Lock::new(());
@@ -35,16 +35,14 @@ pub(crate) struct Here {
 impl Here {
     /// Who this process is.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
     pub(crate) fn member(&self) -> Member {
-        Member { index: self.me(), generation: self.me as u32 }
+        Member::of(self.me)
     }
 
     /// Its index.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "packed so in `settle`")]
     pub(crate) fn me(&self) -> Owner {
-        (self.me >> 32).wrapping_sub(1) as Owner
+        self.member().index
     }
 
     /// Where a process is that is a member: `me` is what [`ME`] said, and not 0.
@@ -71,7 +69,7 @@ fn settle(segment: Segment, member: Member) -> u64 {
     if FOLLOWED.swap(1, Ordering::Relaxed) == 0 {
         os::shared::in_forked_child(forked);
     }
-    let me = (u64::from(member.index) + 1) << 32 | u64::from(member.generation);
+    let me = member.bits();
     // Release: whoever sees it sees the segment.
     ME.store(me, Ordering::Release);
     me

@@ -17,9 +17,17 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Both in one word, as a stage's head says who made it.
+    /// Both in one word, which is not 0: index plus one in the upper half, generation in the lower.
+    #[inline]
     pub(crate) fn bits(self) -> u64 {
-        u64::from(self.generation) << 16 | u64::from(self.index)
+        (u64::from(self.index) + 1) << 32 | u64::from(self.generation)
+    }
+
+    /// Whoever such a word names.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "packed so in `bits`")]
+    pub(crate) fn of(bits: u64) -> Self {
+        Self { index: (bits >> 32).wrapping_sub(1) as Owner, generation: bits as u32 }
     }
 }
 
@@ -59,8 +67,9 @@ pub(crate) fn join(segment: &Segment, member: Member, process: u32) -> Result<()
 }
 
 /// Whether a member lives, as far as anybody has said.
-pub(crate) fn is_live(segment: &Segment, index: Owner) -> bool {
-    usize::from(index) < MEMBERS && Word::load(&segment.member(index.into()).word).state() == State::Owned
+pub(crate) fn is_live(segment: &Segment, member: Member) -> bool {
+    usize::from(member.index) < MEMBERS
+        && Word::load(&segment.member(member.index.into()).word) == Word::owned(member.index, member.generation)
 }
 
 /// Whether a number is a member's, alive or not yet swept.

@@ -71,6 +71,7 @@ pub(crate) mod step;
 pub(crate) mod store;
 #[cfg(not(millpond_loom))]
 mod sweep;
+mod sweeper;
 #[cfg(not(millpond_loom))]
 pub(crate) mod transit;
 pub(crate) mod wake;

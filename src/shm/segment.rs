@@ -10,6 +10,7 @@ use super::error::ShmError;
 use super::layout::{
     CLASSES, Class, ENTRY, LEAST, Layout, MEMBER, MEMBERS, MEMBERS_AT, MOST, TOKEN, TOKENS, TOKENS_AT,
 };
+use super::sweeper::Sweeper;
 use crate::os::{Lock, shared as os};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
@@ -21,8 +22,8 @@ const MAGIC: u64 = u64::from_be_bytes(*b"millpon1");
 #[repr(C)]
 pub(crate) struct Root {
     magic: AtomicU64,
-    /// The member that sweeps, plus one, and its generation; 0: nobody does.
-    pub(crate) sweeper: AtomicU64,
+    /// The member that sweeps.
+    pub(crate) sweeper: Sweeper,
     /// Bytes of room taken for large blocks that are free.
     pub(crate) spare: AtomicU64,
     /// Tokens for which there is room.

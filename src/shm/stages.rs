@@ -116,6 +116,10 @@ impl<'a> Stages<'a> {
                 Err(LaneError::Closed) => Self::advance(&self.table.putting, stage + 1),
                 Err(LaneError::NotNow) if stage + 1 < STAGES => {
                     self.open(here, stage + 1)?;
+                    // Whoever opened it may not have come to close it. If it was there before the queue was shut, it is closed.
+                    if self.is_shut() {
+                        return Err(LaneError::Closed);
+                    }
                     lane.close();
                     Self::advance(&self.table.putting, stage + 1);
                 }
@@ -212,9 +216,11 @@ impl<'a> Stages<'a> {
     pub(super) fn empty(&self, me: Owner, unread: &mut dyn FnMut(Id)) {
         self.first.drain(me, unread);
         for at in &self.table.ids {
-            let id = Id::from_bits(at.swap(0, Ordering::AcqRel));
+            let id = Id::from_bits(at.load(Ordering::Acquire));
             if id.bits() != 0 {
                 free(self.segment, me, id, unread);
+                // Only now: whoever sweeps us finds it here until it is free.
+                at.store(0, Ordering::Release);
             }
         }
     }
@@ -229,6 +235,7 @@ pub(super) fn free(segment: &Segment, me: Owner, stage: Id, unread: &mut dyn FnM
     let Some(entry) = stage.class().and_then(|class| segment.entry(class, stage.index())) else { return };
     let is_stage = Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Stage;
     let seen = Word::load(&entry.word);
+    step::reach(43);
     if is_stage
         && seen.state() == State::Shared
         && seen.generation() == stage.generation()
@@ -291,16 +298,13 @@ const _: () = assert!(size_of::<LaneHead>().is_multiple_of(64));
 #[cfg(all(test, not(millpond_loom)))]
 mod tests {
     use super::*;
+    use crate::shm::ring::Slots as _;
     use crate::shm::{alone, enlist, member_died};
 
     #[test]
     fn a_queue_that_a_dead_process_began_to_shut_is_shut_in_all_its_stages() {
         let _alone = alone();
-        let making = Making::new(bytes().unwrap()).unwrap();
-        let here = crate::shm::here().unwrap();
-        // SAFETY: the body has room for the first lane, and is all zero.
-        unsafe { Lane::at(here.segment, making.body(), FIRST) }.begin();
-        let hold = making.share(Shape::of::<u8>(Kind::Unbounded)).unwrap();
+        let (here, hold) = unbounded();
         // SAFETY: made with such a body; the hold keeps it.
         let queue = unsafe { Stages::at(here.segment, hold.id, hold.body()) }.unwrap();
         queue.open(here, 1).unwrap();
@@ -311,5 +315,37 @@ mod tests {
         queue.table.shut.store(1, Ordering::SeqCst);
         member_died(enlist().unwrap());
         assert_eq!(closed(), [true, true]);
+    }
+
+    fn unbounded() -> (Here, crate::shm::object::Hold) {
+        let making = Making::new(bytes().unwrap()).unwrap();
+        let here = crate::shm::here().unwrap();
+        // SAFETY: the body has room for the first lane, and is all zero.
+        unsafe { Lane::at(here.segment, making.body(), FIRST) }.begin();
+        (here, making.share(Shape::of::<u8>(Kind::Unbounded)).unwrap())
+    }
+
+    #[test]
+    fn nothing_is_put_into_a_stage_that_came_after_the_queue_was_shut() {
+        let _alone = alone();
+        let (here, hold) = unbounded();
+        // SAFETY: made with such a body; the hold keeps it.
+        let queue = unsafe { Stages::at(here.segment, hold.id, hold.body()) }.unwrap();
+        let mut sent = Vec::new();
+        let result = queue.send(here, |lane| {
+            if !sent.is_empty() {
+                sent.push(lane.ring.slots.count());
+                return Ok(());
+            }
+            sent.push(FIRST);
+            // It finds no place. Meanwhile the queue is shut; and another, who had found none before that, opens a stage and comes
+            // no further.
+            queue.open(here, 1).unwrap();
+            queue.table.shut.store(1, Ordering::SeqCst);
+            lane.close();
+            Err(LaneError::NotNow)
+        });
+        assert_eq!(result, Err(LaneError::Closed), "put, after close had returned");
+        assert_eq!(sent, [FIRST]);
     }
 }

@@ -21,8 +21,14 @@ pub(crate) mod plan {
     static PASSES: AtomicU32 = AtomicU32::new(0);
 
     std::thread_local! {
-        /// Where this thread stops, what says that it did, and what lets it go on.
-        static GATE: RefCell<Option<(u32, Sender<()>, Receiver<()>)>> = const { RefCell::new(None) };
+        static GATE: RefCell<Option<Gate>> = const { RefCell::new(None) };
+    }
+
+    /// Where a thread stops, what says that it did, and what lets it go on.
+    struct Gate {
+        step: u32,
+        there: Sender<()>,
+        gone_on: Receiver<()>,
     }
 
     /// This process kills itself when it reaches a step for the `pass`th time.
@@ -41,10 +47,11 @@ pub(crate) mod plan {
     pub(crate) fn stopped_at<R: Send + 'static>(step: u32, work: impl FnOnce() -> R + Send + 'static) -> Stopped<R> {
         let (there, come) = channel();
         let (go_on, gone_on) = channel();
-        let thread = std::thread::spawn(move || {
-            GATE.set(Some((step, there, gone_on)));
+        let work = move || {
+            GATE.set(Some(Gate { step, there, gone_on }));
             work()
-        });
+        };
+        let thread = std::thread::Builder::new().spawn(work).unwrap();
         come.recv_timeout(Duration::from_secs(60)).expect("it never came to the step");
         Stopped { go_on, thread }
     }
@@ -61,9 +68,9 @@ pub(crate) mod plan {
         if STEP.load(Ordering::Relaxed) == step && PASSES.fetch_sub(1, Ordering::Relaxed) == 1 {
             crate::os::shared::kill_self();
         }
-        if let Some((_, there, gone_on)) = GATE.with_borrow_mut(|gate| gate.take_if(|(at, ..)| *at == step)) {
-            there.send(()).unwrap();
-            gone_on.recv().unwrap();
+        if let Some(gate) = GATE.with_borrow_mut(|gate| gate.take_if(|gate| gate.step == step)) {
+            gate.there.send(()).unwrap();
+            gate.gone_on.recv().unwrap();
         }
     }
 }

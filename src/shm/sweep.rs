@@ -1,7 +1,7 @@
 //! What is done for a member that died: nothing that it owned stays owned, nothing waits for it.
 //!
-//! One member sweeps at a time. Each step can be done again: a sweeper that dies is itself swept, and whoever sweeps
-//! next goes on.
+//! One member sweeps at a time (`sweeper.rs`), and does all that are to be swept. Each step can be done again: a sweeper that
+//! dies is itself swept, and whoever sweeps next goes on.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -13,10 +13,11 @@ use super::layout::{Class, TOKENS};
 use super::members::{self, Member};
 use super::segment::Segment;
 use super::shape::Kind;
+use super::sweeper::Last;
 use super::{bodies, free, sleepers, stages, step, store};
 use crate::primitive::Ordering;
 
-/// A sweep takes milliseconds.
+/// How long a sweep by another is waited for: it takes milliseconds, unless that one is stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
@@ -24,30 +25,50 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn member_died(member: Member) {
     let Some(here) = here::known() else { return };
     if members::bury(here.segment, member) {
+        step::reach(92);
         sweep(here, member);
         sleepers::wake_all();
     }
 }
 
-/// Sweeps all that a dead member left, and lets its number be used again.
+/// Sees to it that a member that was seen dead is swept, and its number can be used again: by this process, or by the one that
+/// is at it, which comes to it later if it takes very long.
 fn sweep(here: Here, dead: Member) {
     let segment = here.segment;
-    let mut all = vec![dead];
-    if begin(here) == Before::Died {
+    let sweeper = &segment.root().sweeper;
+    let started = Instant::now();
+    loop {
+        if let Some(last) = sweeper.begin(here.member().bits(), |other| members::is_live(segment, Member::of(other))) {
+            let swept = sweep_leaving(here, &last);
+            sweeper.end();
+            // Only those that are new: an entry that makes no sense never goes.
+            if members::leaving(segment).iter().all(|member| swept.contains(member)) {
+                return;
+            }
+        } else if !members::is_leaving(segment, dead) || started.elapsed() > PATIENCE {
+            return;
+        } else {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+/// Sweeps all that were seen dead, and those that they were about to start. Whoever said it first may be dead as well.
+fn sweep_leaving(here: Here, last: &Last) -> Vec<Member> {
+    let segment = here.segment;
+    if *last == Last::Died {
         unpin_all(segment, here.me());
-        // Whoever it was sweeping.
-        all.extend(members::leaving(segment).into_iter().filter(|member| *member != dead));
     }
-    // Whoever swept last may have done this one as well, and its number may be another's by now.
-    all.retain(|dead| members::is_leaving(segment, *dead));
-    // Those that it was about to start never come.
-    if all.contains(&dead) {
-        all.extend(members::bury_enlisted(segment, dead.index));
+    let mut all = members::leaving(segment);
+    for n in 0..all.len() {
+        all.extend(members::bury_enlisted(segment, all[n].index));
     }
-    sweep_all(segment, here.me(), &all);
-    count_spare(segment);
-    // Release: pairs with the Acquire of the next sweeper.
-    segment.root().sweeper.store(0, Ordering::Release);
+    // The last sweeper may have done all, but for the books.
+    if !all.is_empty() || *last == Last::Died {
+        sweep_all(segment, here.me(), &all);
+        count_spare(segment);
+    }
+    all
 }
 
 fn sweep_all(segment: &Segment, me: Owner, dead: &[Member]) {
@@ -59,37 +80,6 @@ fn sweep_all(segment: &Segment, me: Owner, dead: &[Member]) {
     }
     step::reach(90);
     dead.iter().for_each(|dead| members::forget(segment, *dead));
-}
-
-/// How the last sweeper ended.
-#[derive(PartialEq, Eq)]
-enum Before {
-    Done,
-    /// It died sweeping: its pins are still there.
-    Died,
-}
-
-/// Waits until no other member sweeps.
-fn begin(here: Here) -> Before {
-    let sweeper = &here.segment.root().sweeper;
-    let mine = u64::from(here.me()) + 1;
-    let mut waited = (0, Instant::now());
-    loop {
-        // AcqRel: pairs with the Release of the last sweeper.
-        let Err(other) = sweeper.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) else {
-            return Before::Done;
-        };
-        let index = other.checked_sub(1).and_then(|index| Owner::try_from(index).ok()).unwrap_or(Owner::MAX);
-        // Nobody sweeps for so long: what stands there was written by somebody out of control.
-        if waited.0 != other {
-            waited = (other, Instant::now());
-        }
-        let gone = !members::is_live(here.segment, index) || waited.1.elapsed() > PATIENCE;
-        if gone && sweeper.compare_exchange(other, mine, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            return Before::Died;
-        }
-        std::thread::sleep(Duration::from_micros(100));
-    }
 }
 
 fn unpin_all(segment: &Segment, me: Owner) {
@@ -167,4 +157,46 @@ fn count_spare(segment: &Segment) {
         }
     }
     segment.root().spare.store(spare, Ordering::Relaxed);
+}
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::step::plan::stopped_at;
+    use crate::shm::{alone, enlist};
+
+    /// A sweeper that was stopped would go on with what it had seen, beside the one that took over, and sweep whoever has the
+    /// dead one's number by then.
+    #[test]
+    fn a_sweeper_that_is_stopped_is_alone_and_comes_to_all() {
+        let _alone = alone();
+        let here = here::here().unwrap();
+        let [first, second] = [enlist().unwrap(), enlist().unwrap()];
+        let stopped = stopped_at(90, move || member_died(first));
+        // Longer than any sweep is waited for.
+        member_died(second);
+        let leaving = members::leaving(here.segment);
+        assert!(leaving.contains(&first) && leaving.contains(&second), "two swept at once: {leaving:?}");
+        stopped.finish();
+        assert_eq!(members::leaving(here.segment), [], "nobody came to the second");
+    }
+
+    /// Two died; whoever had begun to sweep for one died as well, before or after it was named as the sweeper.
+    #[test]
+    fn whoever_a_dead_sweeper_did_not_come_to_is_swept_with_those_it_was_about_to_start() {
+        let _alone = alone();
+        let here = here::here().unwrap();
+        for begun in [false, true] {
+            let [dead, sweeper] = [enlist().unwrap(), enlist().unwrap()];
+            members::join(here.segment, sweeper, 0).unwrap();
+            let never = members::enlist(here.segment, dead.index).unwrap();
+            assert!(members::bury(here.segment, dead));
+            if begun {
+                assert_eq!(here.segment.root().sweeper.begin(sweeper.bits(), |_| true), Some(Last::Done));
+            }
+            member_died(sweeper);
+            let all = [dead, sweeper, never].map(|member| members::is_member(here.segment, member.index));
+            assert_eq!(all, [false; 3]);
+        }
+    }
 }

@@ -72,6 +72,7 @@ pub(super) enum Part {
     Pipe(PipeEnd<u64, u64>, Marks),
     Closer(Queue<u8>, Queue<u8>, Queue<u8>, Marks),
     Taker(Queue<PipeEnd<u8, u8>>, Marks),
+    Dropper(Queue<Queue<u64>>, Marks),
 }
 
 /// Rounds of a child that nobody kills.
@@ -168,6 +169,10 @@ impl Part {
                 for _ in 0..ROUNDS {
                     [&empty, &full, &growing].into_iter().for_each(Queue::close);
                 }
+            }
+            Self::Dropper(queues, marks) => {
+                started(&marks);
+                while queues.get().is_ok() {}
             }
             Self::Taker(queue, marks) => {
                 started(&marks);

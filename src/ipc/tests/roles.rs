@@ -44,13 +44,14 @@ pub(super) const ROLES: &[Role] = &[
     Role { name: "producer", steps: &[1, 2, 3, 4, 5, 6, 7, 20, 21, 24, 26, 30, 31, 32, 35, 37, 40, 41], run: producer },
     Role { name: "consumer", steps: &[10, 11, 12, 13, 14, 24, 33, 34, 35, 36, 37, 42, 80, 81], run: consumer },
     Role { name: "growing", steps: &[1, 2, 4, 6, 7, 38, 39], run: growing },
+    Role { name: "dropper", steps: &[36, 37, 43], run: dropper },
     Role { name: "room", steps: &[20, 21, 22, 23, 24, 25, 26], run: room },
     Role { name: "lock", steps: &[50, 51, 52, 53], run: lock },
     Role { name: "semaphore", steps: &[60, 61, 62], run: semaphore },
     Role { name: "condition", steps: &[55, 56], run: condition },
     Role { name: "barrier", steps: &[75], run: barrier },
     Role { name: "event", steps: &[70], run: event },
-    Role { name: "sweeper", steps: &[90, 91], run: sweeper },
+    Role { name: "sweeper", steps: &[90, 91, 92], run: sweeper },
     Role { name: "pipe", steps: &[1, 2, 6, 7, 10, 11, 13, 14], run: pipe_end },
     Role { name: "closer", steps: &[8, 9], run: closer },
     Role { name: "taker", steps: &[10, 11, 12, 13, 14], run: taker },
@@ -133,6 +134,26 @@ fn growing(test: &str, death: Death, kill: Kill<'_>) -> bool {
         queue.put(Value::Small(n)).unwrap();
     }
     assert!((0..1_500).all(|n| queue.get_timeout(HANG).unwrap().check() == n));
+    killed
+}
+
+/// The stages of a queue go with it, whoever made them, also if whoever dropped it last died over it.
+fn dropper(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    let (queues, marks) = (Queue::bounded(4).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Dropper(queues.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    for _ in 0..4 {
+        let growing = Queue::unbounded().unwrap();
+        // More than the first stage holds; the next is made by this process, which lives.
+        (0..300).for_each(|n| growing.put(n).unwrap());
+        queues.put_timeout(growing, HANG).unwrap();
+    }
+    kill(&mut victim);
+    if !victim.has_ended() {
+        queues.close();
+    }
+    let killed = victim.bury();
+    while queues.try_get().is_ok() {}
     killed
 }
 

@@ -10,6 +10,7 @@ mod blocks;
 mod locks;
 #[expect(unsafe_code, reason = "witnesses that loom watches")]
 mod ring;
+mod sweeper;
 
 use crate::primitive::model::explore;
 
