@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::Range;
 use std::sync::PoisonError;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Instant;
 
 use super::plan::Plan;
@@ -76,6 +76,8 @@ pub(super) struct Callbacks(Mutex<Caller>);
 struct Caller {
     to: Option<Sender<(Callback, Ending)>>,
     thread: Option<JoinHandle<()>>,
+    /// Which thread it is. Kept, for it may ask while it is waited for.
+    id: Option<ThreadId>,
 }
 
 impl Callbacks {
@@ -91,7 +93,8 @@ impl Callbacks {
             let thread = std::thread::Builder::new().name("millpond-calls".to_owned());
             let made = thread.spawn(move || from.iter().for_each(|(callback, ending)| call(callback, ending)));
             if let Ok(thread) = made {
-                *caller = Caller { to: Some(to), thread: Some(thread) };
+                let id = Some(thread.thread().id());
+                *caller = Caller { to: Some(to), thread: Some(thread), id };
             }
         }
     }
@@ -109,16 +112,17 @@ impl Callbacks {
 
     /// Whether the calling thread is the one that calls.
     pub(super) fn is_here(&self) -> bool {
-        self.lock().thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
+        self.lock().id == Some(std::thread::current().id())
     }
 
     /// Waits until all have been called.
     pub(super) fn finish(&self) {
-        let caller = core::mem::take(&mut *self.lock());
-        drop(caller.to);
-        let other = caller.thread.filter(|thread| thread.thread().id() != std::thread::current().id());
+        let mut caller = self.lock();
+        let (to, thread) = (caller.to.take(), caller.thread.take());
+        drop(caller);
+        drop(to);
         // A callback's panic was caught there.
-        other.into_iter().for_each(|thread| drop(thread.join()));
+        thread.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 

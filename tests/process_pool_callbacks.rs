@@ -1,0 +1,68 @@
+//! Callbacks of a process pool, and the end of their pool: that they cause, that comes while they run, that was before.
+#![cfg(feature = "process")]
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use millpond::PoolError;
+use millpond::process::ProcessPool;
+
+#[path = "common/audit.rs"]
+mod audit;
+use audit::{Audit, HANG, alone};
+
+millpond::test_support!();
+
+fn work(n: u64) -> u64 {
+    3 * n + 1
+}
+
+millpond::tasks![work];
+
+/// Longer than workers take to leave: then the pool waits for its callbacks alone.
+const LEFT: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_callback_may_join_its_pool_when_the_workers_have_left() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = Arc::new(ProcessPool::builder().workers(1).build().unwrap());
+    let (to, from) = channel();
+    let same = Arc::clone(&pool);
+    let joins = move |_| {
+        same.close();
+        std::thread::sleep(LEFT);
+        let (at_once, in_time) = (same.join(), same.join_timeout(Duration::from_millis(1)));
+        to.send((at_once, in_time)).unwrap();
+    };
+    pool.apply_async_then(work, (1,), joins).unwrap();
+    let own = Err(PoolError::OwnWorker);
+    assert_eq!(from.recv_timeout(HANG), Ok((own.clone(), own)));
+    assert_eq!(pool.join_timeout(HANG), Ok(()));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn a_callback_may_drop_its_pool_when_the_workers_have_left() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let place: Arc<OnceLock<ProcessPool>> = Arc::default();
+    let (to, from) = channel();
+    let last = Arc::clone(&place);
+    let drops = move |_| {
+        last.get().unwrap().close();
+        std::thread::sleep(LEFT);
+        // By now it is the only one.
+        drop(last);
+        to.send(()).unwrap();
+    };
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    let pool = place.get_or_init(|| pool);
+    pool.apply_async_then(work, (1,), drops).unwrap();
+    drop(place);
+    assert_eq!(from.recv_timeout(HANG), Ok(()));
+    audit.expect_unchanged();
+}
