@@ -292,6 +292,14 @@ fn handles_are_futures_with_and_without_a_backlog() {
     audit.expect_unchanged();
 }
 
+/// How a forked copy has ended.
+fn status_of(copy: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: waits for the copy.
+    assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+    status
+}
+
 #[test]
 fn a_forked_copy_is_told_so_and_takes_nothing() {
     let _alone = alone();
@@ -309,13 +317,39 @@ fn a_forked_copy_is_told_so_and_takes_nothing() {
         // SAFETY: ends the copy.
         unsafe { libc::_exit(i32::from(!refused) + 2 * i32::from(!joined)) };
     }
-    let mut status = 0;
-    // SAFETY: waits for the copy.
-    assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
-    assert_eq!(status, 0, "1: not refused; 2: a handle was not");
+    assert_eq!(status_of(copy), 0, "1: not refused; 2: a handle was not");
     assert_eq!(handle.join_timeout(HANG), Ok(4));
     // A handle holds its pool's memory.
     drop(handle);
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// Results that lie there, which nobody has asked for yet, are the other's.
+#[test]
+fn a_forked_copy_that_asks_for_the_progress_takes_no_results() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    for round in 1..=5 {
+        let handles: Vec<_> = (0..20).map(|n| pool.apply_async(work, (n, 0)).unwrap()).collect();
+        // This does not take them in.
+        while pool.worker_stats()[0].run < 20 * round {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        // SAFETY: the copy makes no use of what other threads may hold.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            let (_, queued) = (pool.progress(), pool.queued());
+            // SAFETY: ends the copy.
+            unsafe { libc::_exit(i32::try_from(queued).unwrap_or(1)) };
+        }
+        assert_eq!(status_of(copy), 0);
+        // The pool looks after its memory now and then.
+        std::thread::sleep(Duration::from_millis(150));
+        assert!((0..).zip(&handles).all(|(n, handle)| handle.join_timeout(HANG) == Ok(3 * n + 1)), "round {round}");
+    }
     drop(pool);
     audit.expect_unchanged();
 }

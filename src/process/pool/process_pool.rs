@@ -377,9 +377,12 @@ impl ProcessPool {
         self.desk.worker_stats()
     }
 
-    /// Tasks that wait for a worker.
+    /// Tasks that wait for a worker. In a forked copy, which has no workers, there are none.
     #[must_use]
     pub fn queued(&self) -> usize {
+        if expect_not_forked().is_err() {
+            return 0;
+        }
         self.take_in();
         let inner = self.desk.lock();
         (0..inner.lines.len()).map(|line| self.desk.waiting_in(&inner, line)).sum()
@@ -412,8 +415,11 @@ impl ProcessPool {
         self.desk.wait_ready(timeout)
     }
 
-    /// Takes in results that nobody asked for yet.
+    /// Takes in results that nobody asked for yet. In a forked copy they are the other's.
     fn take_in(&self) {
+        if expect_not_forked().is_err() {
+            return;
+        }
         let mut ended = Ended::new();
         let mut inner = self.desk.lock();
         for line in 0..inner.lines.len() {
