@@ -65,6 +65,39 @@ fn gives_too_much(bytes: usize) -> (SharedSlice<u8>, Vec<u8>) {
     (SharedSlice::from_slice(&[1; 5000]).unwrap(), vec![2; bytes])
 }
 
+/// A value of a slice and bytes, more than fit into a task's place.
+struct Odd {
+    slice: SharedSlice<u8>,
+    /// Its slice is sent twice, which can't be.
+    twice: bool,
+    /// It panics when it is dropped: where it was made, not where it arrives.
+    bomb: bool,
+}
+
+impl Serialize for Odd {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let again = self.twice.then_some(&self.slice);
+        (&self.slice, again, vec![5_u8; 1000]).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Odd {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = <(SharedSlice<u8>, Option<SharedSlice<u8>>, Vec<u8>)>::deserialize(deserializer)?;
+        Ok(Self { slice: all.0, twice: false, bomb: false })
+    }
+}
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        assert!(!self.bomb, "as it should");
+    }
+}
+
+fn odd(twice: bool, bomb: bool) -> Odd {
+    Odd { slice: SharedSlice::from_slice(&[1; 5000]).unwrap(), twice, bomb }
+}
+
 fn builds() -> Result<u64, String> {
     let pool = ProcessPool::builder().workers(1).build().map_err(|error| error.to_string())?;
     pool.apply(work, (2, 0)).map_err(|error| error.to_string())
@@ -79,7 +112,7 @@ fn says_and_panics(what: String) {
     panic!("{what}");
 }
 
-millpond::tasks![work, echo, many, takes, gives, gives_too_much, builds, says_and_leaves, says_and_panics];
+millpond::tasks![work, echo, many, takes, gives, gives_too_much, odd, builds, says_and_leaves, says_and_panics];
 
 #[test]
 fn numbers_that_make_no_sense() {
@@ -151,6 +184,33 @@ fn a_result_that_is_too_large_keeps_its_handles() {
     for _ in 0..20 {
         let error = pool.apply(gives_too_much, (100_001,)).unwrap_err();
         assert!(matches!(error, TaskError::TooLarge { bytes: 100_001.., limit: 100_000, .. }), "{error:?}");
+    }
+    let after = millpond::ipc::stats().unwrap();
+    assert_eq!((after.owned, after.queued, after.tokens), (before.owned, before.queued, before.tokens));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// A large result with a handle in it that fails at its last step, and one that panics behind it, take no room from those that follow.
+#[test]
+fn a_result_that_fails_when_it_was_put_down_gives_its_room_back() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    let run = |twice, bomb| pool.apply_async(odd, (twice, bomb)).unwrap().join_timeout(HANG);
+    drop(run(false, false).unwrap());
+    let before = millpond::ipc::stats().unwrap();
+    for _ in 0..4 {
+        assert!(matches!(run(true, false), Err(TaskError::Encode { .. })));
+        // It was returned, and has arrived; what happens to the worker's copy is nobody's business.
+        assert_eq!(run(false, true).unwrap().slice.len(), 5000);
+        let large = || pool.apply_async(many, (1000,)).unwrap().join_timeout(HANG / 4);
+        let all_came = (0..3).all(|_| large() == Ok(vec![7; 1000]));
+        if !all_came {
+            // Or it would be waited for.
+            pool.terminate();
+        }
+        assert!(all_came);
     }
     let after = millpond::ipc::stats().unwrap();
     assert_eq!((after.owned, after.queued, after.tokens), (before.owned, before.queued, before.tokens));

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::codec::{self, Note};
 use super::membership::Seat;
+use crate::task::panics::drop_quietly;
 
 /// The table. Its order is the linker's: the same in every process of one program.
 #[linkme::distributed_slice]
@@ -150,10 +151,7 @@ where
         Err(reason) => return Ran::Undecodable(reason),
     };
     let value = function::<F>().call(arguments);
-    match codec::encode_noted(&value, to, note) {
-        Ok(bytes) => Ran::Returned(bytes),
-        Err(reason) => Ran::Unencodable(reason),
-    }
+    hand_over(value, to, note)
 }
 
 /// What comes of many calls in one: the values, up to the first call that panicked, and what that said.
@@ -179,7 +177,15 @@ where
             }
         }
     }
-    match codec::encode_noted(&chunk, to, note) {
+    hand_over(chunk, to, note)
+}
+
+/// Puts a value into bytes for the process in that seat.
+fn hand_over<R: Serialize>(value: R, to: &Seat, note: &mut Note<'_>) -> Ran {
+    let encoded = codec::encode_noted(&value, to, note);
+    // Its handles have gone by now, so what is left of it is no part of the call, whatever it does when it is dropped.
+    drop_quietly(value);
+    match encoded {
         Ok(bytes) => Ran::Returned(bytes),
         Err(reason) => Ran::Unencodable(reason),
     }

@@ -18,6 +18,7 @@ mod handle;
 mod models;
 #[cfg(not(millpond_loom))]
 mod options;
+pub(crate) mod panics;
 mod state;
 
 #[cfg(not(millpond_loom))]

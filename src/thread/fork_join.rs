@@ -20,9 +20,9 @@ use super::crew::Crew;
 use super::frame::Frame;
 use super::group::Node;
 use super::here::{Entered, HERE};
-use super::panics::{drop_quietly, forget_payload};
 use super::shared::Shared;
 use crate::primitive::UnsafeCell;
+use crate::task::panics::{drop_quietly, forget_payload};
 
 /// Forks of one thread that can be open at once and have a frame each.
 const DEPTH: usize = 128;

@@ -18,8 +18,8 @@ type Piece<R> = (Vec<R>, Option<TaskError>);
 /// The function on one piece. What `f` panics with ends the piece: later items of it are dropped.
 fn piece<T, R>(items: Vec<T>, f: &impl Fn(T) -> R) -> Piece<R> {
     let mut results = Vec::with_capacity(items.len());
-    let outcome = super::panics::guarded(|| items.into_iter().for_each(|item| results.push(f(item))));
-    let error = outcome.err().map(|payload| TaskError::Panicked { message: super::panics::message(payload) });
+    let outcome = crate::task::panics::guarded(|| items.into_iter().for_each(|item| results.push(f(item))));
+    let error = outcome.err().map(|payload| TaskError::Panicked { message: crate::task::panics::message(payload) });
     (results, error)
 }
 

@@ -5,10 +5,10 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use super::entry::{Entry, Job, JobTable};
-use super::panics::{drop_quietly, forget_payload, guarded, message};
 use super::{here, memory, seat};
 use crate::os::Futex;
 use crate::primitive::{Ordering, UnsafeCell};
+use crate::task::panics::{drop_quietly, forget_payload, guarded, message};
 use crate::task::{Core, HandleTable, Outcome, Ran, TaskError, TaskHandle, Wanted};
 
 /// A closure in a block, without a handle.

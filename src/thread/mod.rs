@@ -36,7 +36,6 @@ mod map;
 mod memory;
 #[cfg(all(test, millpond_loom, not(millpond_shuttle)))]
 mod models;
-mod panics;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "submits what borrows and waits for it")]
 mod pool;

@@ -10,12 +10,12 @@ use super::callback::Calling;
 use super::imap::{Imap, ImapUnordered};
 use super::job::{Spawned, StackTask, Task};
 use super::map;
-use super::panics::{guarded, message};
 use super::scope::{self, Scope};
 use super::shared::Shared;
 use super::stats::{Progress, WorkerStats};
 use super::{fork_join, here, seat};
 use crate::os::Lock;
+use crate::task::panics::{guarded, message};
 use crate::task::{MapOptions, PoolError, Ran, TaskError, TaskHandle};
 
 /// Workers, made ready up front, that run tasks.

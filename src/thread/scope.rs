@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use super::crew::Crew;
 use super::group::{Group, Node};
-use super::panics::{forget_payload, guarded};
 use super::shared::Shared;
 use super::{here, memory};
 use crate::os::Lock;
 use crate::task::Ran;
+use crate::task::panics::{forget_payload, guarded};
 
 /// Where tasks are spawned that may borrow what lives longer than the scope: see
 /// [`ThreadPool::scope`](super::ThreadPool::scope).

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crossbeam_deque::Worker as Deque;
 
 use super::entry::Entry;
-use super::panics::{guarded, message};
 use super::seat::Seat;
 use super::shared::Shared;
 use super::yields::Yields;
 use crate::os;
 use crate::primitive::{Ordering, fence, spin_loop};
+use crate::task::panics::{guarded, message};
 use crate::task::{PoolError, Wanted};
 
 /// A worker, on its own thread.

@@ -158,8 +158,9 @@ fn call(shop: &Shop, hook: Option<&(u32, Vec<u8>)>, what: &str) -> Result<(), St
 struct Own {
     hand: u16,
     arguments: Vec<u8>,
-    /// Which outbox comes next, and how many bytes of each have their pages.
+    /// Which outbox comes next, the one that this task's result is in, and how many bytes of each have their pages.
     next: usize,
+    filled: Option<usize>,
     warm: [usize; 2],
     patience: Patience,
 }
@@ -173,7 +174,7 @@ impl Shop {
         let head = self.ground.head();
         let hands = self.spec.hands.clone();
         let patience = Patience::new(LOOKING);
-        let mut own = Own { hand, arguments: Vec::new(), next: 0, warm: [0; 2], patience };
+        let mut own = Own { hand, arguments: Vec::new(), next: 0, filled: None, warm: [0; 2], patience };
         let mut looked = false;
         let take = |index: u32, generation: u32| {
             self.ground.slot(index).is_some_and(|slot| slot::take(&slot.word, generation, hand))
@@ -235,6 +236,7 @@ impl Shop {
         slot.started.store(ground::now(), Ordering::Relaxed);
         me.slot.store(index + 1, Ordering::Relaxed);
         CURRENT.set((index + 1, generation));
+        own.filled = None;
         let (kind, bytes, noted) = self.outcome(own, slot, room);
         CURRENT.set((0, 0));
         if !noted {
@@ -316,7 +318,7 @@ impl Shop {
     }
 
     /// Puts bytes into the slot, or into an outbox, and says in the slot what they are. Whether they are there, and not a reason
-    /// why they can't be.
+    /// why they can't be. What was put down before for the same task is not what came of it: its outbox is empty again.
     fn put_down(&self, own: &mut Own, slot: &super::plan::Slot, room: usize, bytes: &[u8], kind: Kind) -> bool {
         let say = |as_what: Kind, at: usize, len: usize| {
             slot.at.store(at as u64, Ordering::Relaxed);
@@ -325,6 +327,11 @@ impl Shop {
             slot.kind.store(as_what as u32, Ordering::Release);
             as_what == kind
         };
+        if let Some(which) = own.filled.take() {
+            // Relaxed: the parent looks at it when the task is done, or this process dead.
+            self.ground.hand(own.hand).full[which].store(0, Ordering::Relaxed);
+            own.next = which;
+        }
         if bytes.len() <= INLINE {
             self.ground.write(room, bytes);
             return say(kind, 0, bytes.len());
@@ -350,6 +357,7 @@ impl Shop {
             own.warm[which] = len;
         }
         own.next = 1 - which;
+        own.filled = Some(which);
         self.ground.write(range.start, bytes);
         full.store(1, Ordering::Relaxed);
         say(kind, range.start, bytes.len())

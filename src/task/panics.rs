@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs somebody's closure. What it panics with is handed back.
 #[inline]
-pub(super) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+pub(crate) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
 /// Drops what may panic while it is dropped. True: it did.
-pub(super) fn drop_quietly<T>(value: T) -> bool {
+pub(crate) fn drop_quietly<T>(value: T) -> bool {
     let panicked = guarded(move || drop(value));
     match panicked {
         Ok(()) => false,
@@ -22,14 +22,15 @@ pub(super) fn drop_quietly<T>(value: T) -> bool {
 }
 
 /// A panic's payload may panic too when it is dropped; then that one is leaked.
-pub(super) fn forget_payload(payload: Box<dyn Any + Send>) {
+pub(crate) fn forget_payload(payload: Box<dyn Any + Send>) {
     if let Err(again) = guarded(move || drop(payload)) {
         core::mem::forget(again);
     }
 }
 
 /// What a panic said.
-pub(super) fn message(payload: Box<dyn Any + Send>) -> String {
+#[cfg(feature = "thread")]
+pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
     let text = if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {
