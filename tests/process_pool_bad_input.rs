@@ -6,12 +6,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millpond::ipc::SharedSlice;
 use millpond::process::{Process, ProcessPool};
 use millpond::thread::MapOptions;
-use millpond::{PoolError, TaskError, WhenFull};
+use millpond::{Dispatch, PoolError, TaskError, WhenFull};
 use serde::{Deserialize, Serialize};
 
 #[path = "common/audit.rs"]
@@ -96,6 +96,15 @@ impl Drop for Odd {
 
 fn odd(twice: bool, bomb: bool) -> Odd {
     Odd { slice: SharedSlice::from_slice(&[1; 5000]).unwrap(), twice, bomb }
+}
+
+/// Ends a pool's tasks also where a test fails, which would wait for them else.
+struct Terminate<'a>(&'a ProcessPool);
+
+impl Drop for Terminate<'_> {
+    fn drop(&mut self) {
+        self.0.terminate();
+    }
 }
 
 fn builds() -> Result<u64, String> {
@@ -197,6 +206,7 @@ fn a_result_that_fails_when_it_was_put_down_gives_its_room_back() {
     let _alone = alone();
     let audit = Audit::now();
     let pool = ProcessPool::builder().workers(1).build().unwrap();
+    let terminate = Terminate(&pool);
     let run = |twice, bomb| pool.apply_async(odd, (twice, bomb)).unwrap().join_timeout(HANG);
     drop(run(false, false).unwrap());
     let before = millpond::ipc::stats().unwrap();
@@ -205,15 +215,11 @@ fn a_result_that_fails_when_it_was_put_down_gives_its_room_back() {
         // It was returned, and has arrived; what happens to the worker's copy is nobody's business.
         assert_eq!(run(false, true).unwrap().slice.len(), 5000);
         let large = || pool.apply_async(many, (1000,)).unwrap().join_timeout(HANG / 4);
-        let all_came = (0..3).all(|_| large() == Ok(vec![7; 1000]));
-        if !all_came {
-            // Or it would be waited for.
-            pool.terminate();
-        }
-        assert!(all_came);
+        assert!((0..3).all(|_| large() == Ok(vec![7; 1000])));
     }
     let after = millpond::ipc::stats().unwrap();
     assert_eq!((after.owned, after.queued, after.tokens), (before.owned, before.queued, before.tokens));
+    drop(terminate);
     drop(pool);
     audit.expect_unchanged();
 }
@@ -293,6 +299,37 @@ fn a_full_queue_does_what_was_said() {
     // A handle holds its pool's memory.
     drop(taken);
     drop(pool);
+    audit.expect_unchanged();
+}
+
+/// Tasks that were cancelled wait for nothing any more.
+#[test]
+fn cancelled_tasks_make_room_in_a_full_queue() {
+    let _alone = alone();
+    let audit = Audit::now();
+    for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin] {
+        let builder = ProcessPool::builder().workers(1).dispatch(dispatch).queue_bound(3).when_full(WhenFull::Fail);
+        let pool = builder.build().unwrap();
+        let _terminate = Terminate(&pool);
+        let long = pool.apply_async(work, (1, u64::MAX >> 20)).unwrap();
+        let asked = Instant::now();
+        while pool.queued() > 0 {
+            assert!(asked.elapsed() < HANG);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for _ in 0..3 {
+            let waiting = [1, 2, 3].map(|n| pool.apply_async(work, (n, 0)).unwrap());
+            assert_eq!(pool.apply_async(work, (1, 0)).map(drop), Err(PoolError::Full { bound: 3 }));
+            // Not the first: tickets that are good stand before those that aren't.
+            assert!(waiting[1].cancel() && waiting[2].cancel());
+            assert_eq!(pool.queued(), 1);
+            let again = pool.apply_async(work, (4, 0)).unwrap();
+            assert_eq!(pool.queued(), 2);
+            assert!(waiting[0].cancel() && again.cancel());
+            assert_eq!(pool.queued(), 0);
+        }
+        assert!(!long.is_finished());
+    }
     audit.expect_unchanged();
 }
 

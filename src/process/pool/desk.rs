@@ -86,6 +86,8 @@ pub(super) struct Line {
     /// What of it the segment says: all, whenever the lock is free.
     pub(super) published: u64,
     pub(super) written: Vec<u64>,
+    /// Before this there may be tickets of tasks that were taken back.
+    pub(super) doubtful: u64,
     /// Tasks that wait for slots.
     pub(super) backlog: Backlog,
 }
@@ -114,6 +116,7 @@ impl Desk {
             head: 0,
             published: 0,
             written: vec![0; plan.per_line],
+            doubtful: 0,
             backlog: Backlog::default(),
         };
         let inner = Inner {
@@ -298,9 +301,13 @@ impl Desk {
     /// Tasks of a line that nobody has taken yet.
     pub(super) fn waiting_in(&self, inner: &Inner, line: usize) -> usize {
         let state = &inner.lines[line];
+        let head = line::head(self.ground.ends(line));
         // Those too that the segment does not say yet.
-        let tickets = state.tail.wrapping_sub(line::head(self.ground.ends(line)));
-        state.backlog.len() + usize::try_from(tickets).unwrap_or(0).min(self.ground.plan.per_line)
+        let tickets = state.tail.wrapping_sub(head).min(self.ground.plan.per_line as u64);
+        let good = tickets.min(state.tail.wrapping_sub(state.doubtful));
+        let old = (0..tickets - good).map(|n| line::place(&state.written, head.wrapping_add(n)));
+        let good = good + old.filter(|place| self.is_queued(state.written[*place])).count() as u64;
+        state.backlog.len() + usize::try_from(good).unwrap_or(0)
     }
 
     /// Hands ring when a line gets short.

@@ -16,7 +16,7 @@ use super::plan::MAGIC;
 use super::slot::{Phase, STOP, Word};
 use super::spec::{LEAVE, Origin, READY, STARTING};
 use super::stats::Count;
-use super::{burial, slot, trace};
+use super::{burial, line, slot, trace};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::task::{PoolError, TaskError};
 
@@ -214,7 +214,7 @@ impl Foreman {
             let head = ends.head.0.load(Ordering::Relaxed);
             let waiting = state.tail.wrapping_sub(head);
             let is_as_written = |at: u64| {
-                let place = usize::try_from(at & (places.len() as u64 - 1)).unwrap_or(0);
+                let place = line::place(places, at);
                 places[place].load(Ordering::Relaxed) == state.written[place]
             };
             damaged |= tail != state.tail || waiting > places.len() as u64;

@@ -24,7 +24,7 @@ pub(super) fn ticket(slot: u32, generation: u32) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "two halves")]
-fn parts(ticket: u64) -> (u32, u32) {
+pub(super) fn parts(ticket: u64) -> (u32, u32) {
     (ticket as u32, (ticket >> 32) as u32)
 }
 
@@ -50,7 +50,7 @@ pub(super) fn publish(ends: &Ends, tail: u64) {
     ends.tail.0.store(tail, Ordering::SeqCst);
 }
 
-fn place(places: &[AtomicU64], at: u64) -> usize {
+pub(super) fn place<T>(places: &[T], at: u64) -> usize {
     // Lengths are powers of two, so that counters may wrap.
     usize::try_from(at & (places.len() as u64 - 1)).unwrap_or(0)
 }
@@ -81,11 +81,11 @@ pub(super) fn get(ends: &Ends, places: &[AtomicU64], mut take: impl FnMut(u32, u
 }
 
 /// The parent moves the head past tickets that are good for nothing.
-pub(super) fn clean(ends: &Ends, places: &[AtomicU64], is_good: impl Fn(u32, u32) -> bool) {
+pub(super) fn clean(ends: &Ends, places: &[AtomicU64], is_good: impl Fn(u64) -> bool) {
     for _ in 0..places.len() {
         let head = ends.head.0.load(Ordering::Acquire);
-        let (slot, generation) = parts(places[place(places, head)].load(Ordering::Relaxed));
-        if head == ends.tail.0.load(Ordering::SeqCst) || is_good(slot, generation) {
+        let ticket = places[place(places, head)].load(Ordering::Relaxed);
+        if head == ends.tail.0.load(Ordering::SeqCst) || is_good(ticket) {
             return;
         }
         pass(ends, head);

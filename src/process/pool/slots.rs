@@ -79,21 +79,24 @@ impl Desk {
         let state = &mut inner.lines[line];
         if !line::put(ends, places, state.tail, &mut state.head, ticket) {
             // Tickets of cancelled tasks may be in the way.
-            let is_good = |slot: u32, generation: u32| {
-                self.ground.slot(slot).is_some_and(|slot| {
-                    let word = Word::load(&slot.word);
-                    word.phase() == Phase::Queued && word.generation() == generation
-                })
-            };
-            line::clean(ends, places, is_good);
+            line::clean(ends, places, |ticket| self.is_queued(ticket));
             if !line::put(ends, places, state.tail, &mut state.head, ticket) {
                 return false;
             }
         }
-        let place = usize::try_from(state.tail & (places.len() as u64 - 1)).unwrap_or(0);
+        let place = line::place(places, state.tail);
         state.written[place] = ticket;
         state.tail = state.tail.wrapping_add(1);
         true
+    }
+
+    /// Whether a ticket's task waits for a hand.
+    pub(super) fn is_queued(&self, ticket: u64) -> bool {
+        let (slot, generation) = line::parts(ticket);
+        self.ground.slot(slot).is_some_and(|slot| {
+            let word = Word::load(&slot.word);
+            word.phase() == Phase::Queued && word.generation() == generation
+        })
     }
 
     /// Says in the segment which tickets there are. Who puts one says it before the lock is free.
@@ -212,6 +215,11 @@ impl Desk {
             inner.crew.owes(self.ground.plan.worker_of(now.hand()), index, spill);
         } else {
             self.give_slot(inner, index, spill);
+        }
+        if now.phase() != Phase::Done {
+            // Its ticket may lie there yet.
+            let line = &mut inner.lines[at / self.ground.plan.per_line];
+            line.doubtful = line.tail;
         }
         // Where it is done its hand wakes them too, unless it was killed or stopped before it could (S3).
         if now.has(WAITED) {
