@@ -112,6 +112,11 @@ fn builds() -> Result<u64, String> {
     pool.apply(work, (2, 0)).map_err(|error| error.to_string())
 }
 
+fn not_three(n: u64) -> u64 {
+    assert!(n != 3, "three");
+    n
+}
+
 fn says_and_leaves(what: String) {
     eprintln!("{what}");
     std::process::exit(3);
@@ -121,7 +126,19 @@ fn says_and_panics(what: String) {
     panic!("{what}");
 }
 
-millpond::tasks![work, echo, many, takes, gives, gives_too_much, odd, builds, says_and_leaves, says_and_panics];
+millpond::tasks![
+    work,
+    echo,
+    many,
+    takes,
+    gives,
+    gives_too_much,
+    odd,
+    builds,
+    not_three,
+    says_and_leaves,
+    says_and_panics
+];
 
 #[test]
 fn numbers_that_make_no_sense() {
@@ -298,6 +315,34 @@ fn a_full_queue_does_what_was_said() {
     drop(small);
     // A handle holds its pool's memory.
     drop(taken);
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+#[test]
+fn panics_in_maps_are_counted() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).build().unwrap();
+    let three = |error: &TaskError| matches!(error, TaskError::Panicked { message, .. } if message == "three");
+    let size = |size| MapOptions::new().chunk_size(size);
+    let mut chunks = 0;
+    for round in 1..=3 {
+        let one = pool.imap_with(size(1), not_three, 0..6).unwrap().collect::<Vec<_>>();
+        let any = pool.imap_unordered_with(size(2), not_three, 0..6).unwrap().collect::<Vec<_>>();
+        assert!(one.len() == 6 && three(one[3].as_ref().unwrap_err()), "{one:?}");
+        assert!(
+            any.len() == 6 && any.iter().filter(|result| result.as_ref().is_err_and(three)).count() == 1,
+            "{any:?}"
+        );
+        assert!(three(&pool.map_with(size(6), not_three, 0..6).unwrap_err()));
+        assert_eq!(pool.map(not_three, 4..10).unwrap(), [4, 5, 6, 7, 8, 9]);
+        chunks += 6 + 3 + 1 + 6;
+        let progress = pool.progress();
+        let panicked: u64 = pool.worker_stats().iter().map(|worker| worker.panicked).sum();
+        assert_eq!((progress.panicked, panicked), (3 * round, 3 * round));
+        assert_eq!((progress.finished, progress.failed), (chunks, 0));
+    }
     drop(pool);
     audit.expect_unchanged();
 }

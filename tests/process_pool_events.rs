@@ -34,7 +34,12 @@ fn listen() {
     tracing::subscriber::set_global_default(Ear).unwrap();
 }
 
-millpond::tasks![square, dies, panics, spans, listen];
+fn not_three(n: u64) -> u64 {
+    assert!(n != 3, "three");
+    n
+}
+
+millpond::tasks![square, dies, panics, not_three, spans, listen];
 
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -113,6 +118,7 @@ fn workers_and_tasks_tell_of_their_lives_and_are_counted() {
     assert!(spans.len() == 2 && spans[0].contains("square"), "one for each task, in the worker: {spans:?}");
     assert!(pool.apply(dies, ()).is_err());
     assert!(pool.apply(panics, ()).is_err());
+    assert!(pool.map(not_three, 3..4).is_err());
     pool.close();
     pool.join().unwrap();
 
@@ -132,10 +138,11 @@ fn workers_and_tasks_tell_of_their_lives_and_are_counted() {
     assert_eq!(count(&["task ended"]), 2, "{seen}");
     assert_eq!(count(&["task failed", "panics", "as it should"]), 1, "{seen}");
     assert_eq!(count(&["task failed", "dies"]), 1, "{seen}");
+    assert_eq!(count(&["task failed", "not_three", "panicked"]), 1, "{seen}");
     for (name, expected) in [
-        ("millpond_tasks_submitted_total", 4),
-        ("millpond_tasks_finished_total", 4),
-        ("millpond_tasks_panicked_total", 1),
+        ("millpond_tasks_submitted_total", 5),
+        ("millpond_tasks_finished_total", 5),
+        ("millpond_tasks_panicked_total", 2),
         ("millpond_tasks_failed_total", 1),
         ("millpond_tasks_retried_total", 1),
         ("millpond_worker_deaths_total", 2),

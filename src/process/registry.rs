@@ -154,8 +154,13 @@ where
     hand_over(value, to, note)
 }
 
-/// What comes of many calls in one: the values, up to the first call that panicked, and what that said.
-pub(super) type Chunk<R> = (Vec<R>, Option<String>);
+/// What comes of many calls in one: the values, up to the first call that panicked, what that said, and whether there was one.
+pub(super) type Chunk<R> = (Vec<R>, String, bool);
+
+/// Whether there was one, by a chunk's last byte: it need not be decoded to be counted.
+pub(super) fn has_panicked(chunk: &[u8]) -> bool {
+    chunk.last() == Some(&1)
+}
 
 fn run_many<F, A>(arguments: &[u8], to: &Seat, note: &mut Note<'_>) -> Ran
 where
@@ -166,13 +171,13 @@ where
         Ok(arguments) => arguments,
         Err(reason) => return Ran::Undecodable(reason),
     };
-    let mut chunk: Chunk<F::Output> = (Vec::with_capacity(arguments.len()), None);
+    let mut chunk: Chunk<F::Output> = (Vec::with_capacity(arguments.len()), String::new(), false);
     for arguments in arguments {
         let call = AssertUnwindSafe(|| function::<F>().call(arguments));
         match catch_unwind(call) {
             Ok(value) => chunk.0.push(value),
             Err(panic) => {
-                chunk.1 = Some(panic_message(&*panic).to_owned());
+                (chunk.1, chunk.2) = (panic_message(&*panic).to_owned(), true);
                 break;
             }
         }

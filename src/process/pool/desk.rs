@@ -10,6 +10,7 @@ use core::ops::Range;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use super::super::registry::has_panicked;
 use super::backlog::Backlog;
 use super::crew::Crew;
 use super::ground::Ground;
@@ -321,6 +322,7 @@ impl Desk {
     pub(super) fn end(&self, inner: &mut Inner, task: Task, ending: Ending, ended: &mut Ended) {
         inner.unfinished -= 1;
         let count = match &ending {
+            Ok(bytes) if task.many && has_panicked(bytes.bytes()) => Some(Count::Panicked),
             Ok(_) => None,
             Err(TaskError::Cancelled) => Some(Count::Cancelled),
             Err(TaskError::Panicked { .. }) => Some(Count::Panicked),
@@ -330,7 +332,7 @@ impl Desk {
         if count != Some(Count::Cancelled) {
             self.counts.add(&self.ground, Count::Finished, 1);
         }
-        super::trace::task_ended(&task, &ending);
+        super::trace::task_ended(&task, &ending, count == Some(Count::Panicked));
         if inner.waiting > 0 {
             self.changed.notify_all();
         }

@@ -244,11 +244,7 @@ impl Shop {
         }
         spare::give(bytes);
         me.slot.store(0, Ordering::Relaxed);
-        let count = |word: &AtomicU64| word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         count(&me.ran);
-        if kind == Kind::Panicked {
-            count(&me.panicked);
-        }
         let Some(word) = slot::done(&slot.word, generation, own.hand) else {
             // It was revoked: this process is about to be killed, and must not take another task.
             loop {
@@ -309,6 +305,13 @@ impl Shop {
         });
         let ran = catch_unwind(call);
         own.arguments = arguments;
+        let panicked = match &ran {
+            Ok(Ran::Returned(bytes)) => many && registry::has_panicked(bytes),
+            ran => ran.is_err(),
+        };
+        if panicked {
+            count(&self.ground.hand(own.hand).panicked);
+        }
         match ran {
             Ok(Ran::Returned(bytes)) => (Kind::Returned, bytes, noted),
             Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), false),
@@ -375,6 +378,11 @@ impl Shop {
             self.ground.plan.hands_of(self.spec.worker).for_each(|hand| self.ground.wake(hand));
         }
     }
+}
+
+/// One more, in a word that nobody else writes.
+fn count(word: &AtomicU64) {
+    word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 /// Bytes of memory that this process uses now; 0 if the system doesn't tell.

@@ -95,9 +95,9 @@ fn gather<R: serde::de::DeserializeOwned>(
             handles[later].wait();
             short = started.elapsed() < SHORT;
         }
-        let (values, panic) = handle.join()?;
+        let (values, message, panicked) = handle.join()?;
         results.extend(values);
-        if let Some(message) = panic {
+        if panicked {
             return Err(TaskError::Panicked { message });
         }
     }
@@ -117,8 +117,8 @@ impl<R> Ready<R> {
 
     fn of(chunk: Result<Chunk<R>, TaskError>) -> Self {
         match chunk {
-            Ok((values, panic)) => {
-                let error = panic.map(|message| TaskError::Panicked { message });
+            Ok((values, message, panicked)) => {
+                let error = panicked.then_some(TaskError::Panicked { message });
                 Self { values: values.into_iter(), error }
             }
             Err(error) => Self { values: Vec::new().into_iter(), error: Some(error) },

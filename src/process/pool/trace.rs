@@ -28,16 +28,20 @@ pub(super) fn worker_ended(pool: &str, worker: usize, pid: u32, planned: bool, h
     let _ = (pool, worker, pid, planned, how);
 }
 
-/// A task has ended.
-pub(super) fn task_ended(task: &Task, ending: &Ending) {
+/// A task has ended. A chunk of a map ends in the values up to the call that panicked.
+pub(super) fn task_ended(task: &Task, ending: &Ending, panicked: bool) {
     #[cfg(feature = "tracing")]
     match ending {
+        Ok(_) if panicked => {
+            let error = "a call of a map panicked";
+            tracing::debug!(target: "millpond::process", task = task.path, number = task.number, error, "task failed");
+        }
         Ok(_) => tracing::trace!(target: "millpond::process", task = task.path, number = task.number, "task ended"),
         Err(error) => {
             tracing::debug!(target: "millpond::process", task = task.path, number = task.number, %error, "task failed");
         }
     }
-    let _ = (task, ending);
+    let _ = (task, ending, panicked);
 }
 
 /// A task is run again.
