@@ -117,6 +117,10 @@ fn not_three(n: u64) -> u64 {
     n
 }
 
+fn panics_at_length(bytes: usize) {
+    panic!("{}", "ä".repeat(bytes / 2));
+}
+
 fn says_and_leaves(what: String) {
     eprintln!("{what}");
     std::process::exit(3);
@@ -136,6 +140,7 @@ millpond::tasks![
     odd,
     builds,
     not_three,
+    panics_at_length,
     says_and_leaves,
     says_and_panics
 ];
@@ -315,6 +320,25 @@ fn a_full_queue_does_what_was_said() {
     drop(small);
     // A handle holds its pool's memory.
     drop(taken);
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// A panic that says more than a message may have is still a panic.
+#[test]
+fn a_panic_may_say_more_than_fits() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).payload_limit(70_001).build().unwrap();
+    for (bytes, said) in [(300, 300), (70_000, 70_000), (70_002, 70_000), (1_000_000, 70_000)] {
+        let result = pool.apply(panics_at_length, (bytes,));
+        let Err(TaskError::Panicked { message, .. }) = result else { panic!("{result:?}") };
+        assert!(message.starts_with(&"ä".repeat(said / 2)) && message.len() <= said + 3, "{}", message.len());
+        let result = pool.map(panics_at_length, [bytes]);
+        assert!(matches!(&result, Err(TaskError::Panicked { message, .. }) if message.starts_with("ää")), "{result:?}");
+    }
+    let (progress, workers) = (pool.progress(), pool.worker_stats());
+    assert_eq!((progress.panicked, progress.failed, workers[0].panicked), (8, 0, 8));
     drop(pool);
     audit.expect_unchanged();
 }

@@ -157,6 +157,9 @@ where
 /// What comes of many calls in one: the values, up to the first call that panicked, what that said, and whether there was one.
 pub(super) type Chunk<R> = (Vec<R>, String, bool);
 
+/// Bytes of a panic's message that travel with the values before it: they are to have room too.
+const MOST_WORDS: usize = 16 << 10;
+
 /// Whether there was one, by a chunk's last byte: it need not be decoded to be counted.
 pub(super) fn has_panicked(chunk: &[u8]) -> bool {
     chunk.last() == Some(&1)
@@ -177,7 +180,8 @@ where
         match catch_unwind(call) {
             Ok(value) => chunk.0.push(value),
             Err(panic) => {
-                (chunk.1, chunk.2) = (panic_message(&*panic).to_owned(), true);
+                let message = panic_message(&*panic);
+                (chunk.1, chunk.2) = (message[..message.floor_char_boundary(MOST_WORDS)].to_owned(), true);
                 break;
             }
         }

@@ -237,8 +237,12 @@ impl Shop {
         me.slot.store(index + 1, Ordering::Relaxed);
         CURRENT.set((index + 1, generation));
         own.filled = None;
-        let (kind, bytes, noted) = self.outcome(own, slot, room);
+        let (kind, mut bytes, noted) = self.outcome(own, slot, room);
         CURRENT.set((0, 0));
+        if kind != Kind::Returned {
+            // Of words that are too many, the first are better than none.
+            bytes.truncate(self.ground.plan.most);
+        }
         if !noted {
             self.put_down(own, slot, room, &bytes, kind);
         }
