@@ -175,6 +175,42 @@ fn numbers_that_make_no_sense() {
     audit.expect_unchanged();
 }
 
+/// Sets the most descriptors that this process may have; what it was.
+fn limit_descriptors(most: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the limit.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    let before = limit.rlim_cur;
+    limit.rlim_cur = most.min(limit.rlim_max);
+    // SAFETY: reads the limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    before
+}
+
+/// A pool that is made half, for the system gives no more descriptors: at each of them.
+#[test]
+fn a_pool_that_cannot_be_made_leaves_nothing() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let mut failed = 0;
+    let made = (3..).map(|more| {
+        let before = limit_descriptors(more + audit::open_descriptors() as u64);
+        let pool = ProcessPool::builder().workers(3).build();
+        limit_descriptors(before);
+        pool
+    });
+    for pool in made {
+        match pool {
+            Ok(_) => break,
+            Err(PoolError::WorkerNotStarted { worker: 1.., .. }) => failed += 1,
+            Err(PoolError::WorkerNotStarted { .. } | PoolError::NoSharedMemory { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(failed > 1, "some of its workers were started");
+    audit.expect_unchanged();
+}
+
 #[test]
 fn values_that_do_not_travel() {
     let _alone = alone();

@@ -356,6 +356,8 @@ fn give_up(desk: &Arc<Desk>, error: PoolError) -> PoolError {
     let records: Vec<_> = inner.crew.workers.iter().filter_map(|worker| worker.record.clone()).collect();
     drop(inner);
     records.iter().for_each(|record| drop(record.wait_ended(None)));
+    // The desk hears of their ends, so each holds the other.
+    desk.lock().crew.workers.clear();
     error
 }
 
