@@ -25,6 +25,11 @@ fn work(n: u64, microseconds: u64) -> u64 {
     3 * n + 1
 }
 
+fn work_a_while(n: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(20));
+    n
+}
+
 fn not_listed(n: u64) -> u64 {
     n
 }
@@ -132,6 +137,7 @@ fn says_and_panics(what: String) {
 
 millpond::tasks![
     work,
+    work_a_while,
     echo,
     many,
     takes,
@@ -551,6 +557,32 @@ fn a_forked_copy_that_asks_for_the_progress_takes_no_results() {
         // The pool looks after its memory now and then.
         std::thread::sleep(Duration::from_millis(150));
         assert!((0..).zip(&handles).all(|(n, handle)| handle.join_timeout(HANG) == Ok(3 * n + 1)), "round {round}");
+    }
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// What came of items is told to the pool's own process alone: in a copy each is an error, and nobody waits for another.
+#[test]
+fn a_forked_copy_waits_for_no_item_and_no_worker() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    for items in [3, 100] {
+        let mut results = pool.imap_unordered(work_a_while, 0..items).unwrap();
+        // SAFETY: the copy makes no use of what other threads may hold.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            // SAFETY: ends a copy that waits.
+            unsafe { libc::alarm(60) };
+            let is_forked = |result| result == Err(TaskError::Pool(PoolError::Forked));
+            let ready = pool.wait_ready(Duration::MAX) == Err(PoolError::Forked);
+            let told = results.next().is_some_and(is_forked) && results.all(is_forked);
+            // SAFETY: ends the copy.
+            unsafe { libc::_exit(i32::from(!ready) + 2 * i32::from(!told)) };
+        }
+        assert_eq!(status_of(copy), 0, "14: it waits");
+        assert_eq!(results.map(Result::unwrap).count(), usize::try_from(items).unwrap());
     }
     drop(pool);
     audit.expect_unchanged();

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::ProcessPool;
 use super::desk::Desk;
+use super::forked::expect_not_forked;
 use super::submit::{self, Letter, read};
 use super::task::{Ending, cancel_waiting};
 use crate::process::registry::{Chunk, Task};
@@ -306,8 +307,12 @@ where
             if self.under_way == 0 {
                 return self.source.refusal();
             }
-            // We hold a sender ourselves, so there is always one more to come.
-            let ending = self.from.recv().ok()?;
+            let ending = match expect_not_forked() {
+                // We hold a sender ourselves, so there is always one more to come.
+                Ok(()) => self.from.recv().ok()?,
+                // What is under way is told to the other.
+                Err(error) => Err(error.into()),
+            };
             self.under_way -= 1;
             self.ready = Ready::of(ending.and_then(|bytes| read(bytes, core::any::type_name::<F>())));
         }

@@ -410,7 +410,8 @@ impl ProcessPool {
     /// Waits until all workers are ready, but not for longer than this. Nobody has to: tasks wait by themselves.
     ///
     /// # Errors
-    /// Why the pool was given up, if it was; [`PoolError::StillRunning`] with the number of workers that are not ready.
+    /// Why the pool was given up, if it was; [`PoolError::Closed`] where it has ended; [`PoolError::StillRunning`] with the number
+    /// of workers that are not ready; [`PoolError::Forked`] in a forked copy.
     pub fn wait_ready(&self, timeout: Duration) -> Result<(), PoolError> {
         self.desk.wait_ready(timeout)
     }

@@ -47,6 +47,7 @@ impl Desk {
     }
 
     pub(super) fn wait_ready(&self, timeout: Duration) -> Result<(), PoolError> {
+        super::forked::expect_not_forked()?;
         let until = Instant::now().checked_add(timeout);
         let mut inner = self.lock();
         loop {
