@@ -66,3 +66,19 @@ fn a_callback_may_drop_its_pool_when_the_workers_have_left() {
     assert_eq!(from.recv_timeout(HANG), Ok(()));
     audit.expect_unchanged();
 }
+
+/// Callbacks that an ended pool refuses start no thread for them: nobody would join it.
+#[test]
+fn an_ended_pool_starts_no_thread_for_callbacks() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    pool.close();
+    pool.join().unwrap();
+    assert_eq!(pool.apply_async_then(work, (1,), |_| {}), Err(PoolError::Closed));
+    // A thread takes a moment to have its name.
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!audit::threads().iter().any(|name| name.starts_with("millpond-calls")));
+    drop(pool);
+    audit.expect_unchanged();
+}

@@ -116,7 +116,7 @@ pub(crate) fn children() -> BTreeSet<u32> {
 }
 
 /// Threads of Millpond's own.
-fn threads() -> Vec<String> {
+pub(crate) fn threads() -> Vec<String> {
     let names = fs::read_dir("/proc/self/task").unwrap();
     let names = names.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).ok());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("millpond-")).collect();

@@ -124,7 +124,6 @@ impl ProcessPool {
         C: FnOnce(Result<F::Output, TaskError>) + Send + 'static,
     {
         const { must_be_a_function::<F>() };
-        self.desk.terms.callbacks.prepare();
         let _ = function;
         submit::with_callback::<F, A, C>(&self.desk, &arguments, then)
     }

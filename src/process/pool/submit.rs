@@ -149,6 +149,7 @@ where
     C: FnOnce(Result<F::Output, TaskError>) + Send + 'static,
 {
     let letter = Letter::write::<F, A>(desk, arguments, false)?;
+    desk.terms.callbacks.prepare();
     let path = letter.path;
     let call: Callback = Box::new(move |ending: Ending| then(ending.and_then(|bytes| read(bytes, path))));
     let back =

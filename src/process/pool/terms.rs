@@ -78,6 +78,8 @@ struct Caller {
     thread: Option<JoinHandle<()>>,
     /// Which thread it is. Kept, for it may ask while it is waited for.
     id: Option<ThreadId>,
+    /// The pool has ended: nobody would wait for another.
+    over: bool,
 }
 
 impl Callbacks {
@@ -88,13 +90,13 @@ impl Callbacks {
     /// Makes sure that there is a thread. Where the system gives none, callbacks run where a task's end is seen.
     pub(super) fn prepare(&self) {
         let mut caller = self.lock();
-        if caller.to.is_none() {
+        if caller.to.is_none() && !caller.over {
             let (to, from) = channel::<(Callback, Ending)>();
             let thread = std::thread::Builder::new().name("millpond-calls".to_owned());
             let made = thread.spawn(move || from.iter().for_each(|(callback, ending)| call(callback, ending)));
             if let Ok(thread) = made {
                 let id = Some(thread.thread().id());
-                *caller = Caller { to: Some(to), thread: Some(thread), id };
+                *caller = Caller { to: Some(to), thread: Some(thread), id, over: false };
             }
         }
     }
@@ -118,6 +120,7 @@ impl Callbacks {
     /// Waits until all have been called.
     pub(super) fn finish(&self) {
         let mut caller = self.lock();
+        caller.over = true;
         let (to, thread) = (caller.to.take(), caller.thread.take());
         drop(caller);
         drop(to);
