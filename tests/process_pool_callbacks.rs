@@ -1,12 +1,13 @@
 //! Callbacks of a process pool, and the end of their pool: that they cause, that comes while they run, that was before.
 #![cfg(feature = "process")]
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use millpond::PoolError;
 use millpond::process::ProcessPool;
+use millpond::{PoolError, TaskError};
 
 #[path = "common/audit.rs"]
 mod audit;
@@ -18,7 +19,13 @@ fn work(n: u64) -> u64 {
     3 * n + 1
 }
 
-millpond::tasks![work];
+fn endless() {
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+millpond::tasks![work, endless];
 
 /// Longer than workers take to leave: then the pool waits for its callbacks alone.
 const LEFT: Duration = Duration::from_millis(300);
@@ -79,6 +86,40 @@ fn an_ended_pool_starts_no_thread_for_callbacks() {
     // A thread takes a moment to have its name.
     std::thread::sleep(Duration::from_millis(50));
     assert!(!audit::threads().iter().any(|name| name.starts_with("millpond-calls")));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// They are called one after the other, on the pool's thread, before `join` returns: also those of tasks that are ended.
+#[test]
+fn callbacks_of_terminated_tasks_come_one_by_one_and_before_the_end() {
+    const TASKS: u64 = 100_000;
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    pool.spawn(endless, ()).unwrap();
+    let seen: Arc<(AtomicBool, [AtomicU64; 3])> = Arc::default();
+    for _ in 0..TASKS {
+        let seen = Arc::clone(&seen);
+        let then = move |result: Result<u64, TaskError>| {
+            let (inside, [called, foreign, together]) = &*seen;
+            let count = |what: &AtomicU64, so: bool| what.fetch_add(u64::from(so), Ordering::Relaxed);
+            count(together, inside.swap(true, Ordering::SeqCst));
+            count(foreign, std::thread::current().name() != Some("millpond-calls"));
+            count(called, result == Err(TaskError::Cancelled));
+            inside.store(false, Ordering::SeqCst);
+        };
+        pool.apply_async_then(work, (1,), then).unwrap();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| pool.terminate());
+        while !pool.is_closed() {
+            std::thread::yield_now();
+        }
+        assert_eq!(pool.join_timeout(HANG), Ok(()));
+        let [called, foreign, together] = seen.1.each_ref().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!((called, foreign, together), (TASKS, 0, 0), "called; on another thread; two at a time");
+    });
     drop(pool);
     audit.expect_unchanged();
 }

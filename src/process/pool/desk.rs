@@ -19,7 +19,7 @@ use super::line;
 use super::patience::Patience;
 use super::stats::{Count, Counts};
 use super::task::{Claimant, Ending, Task};
-use super::terms::Terms;
+use super::terms::{self, Terms};
 use crate::primitive::Ordering;
 use crate::primitive::plain::{Condvar, Mutex, MutexGuard};
 use crate::task::{Dispatch, PoolError, TaskError, WhenFull};
@@ -336,7 +336,14 @@ impl Desk {
         if inner.waiting > 0 {
             self.changed.notify_all();
         }
-        ended.push((task.claimant, ending));
+        match task.claimant {
+            // Under the lock: when the last task has ended the pool's end may follow, which waits for callbacks that were put.
+            Claimant::Call(callback) => {
+                let back = self.terms.callbacks.put(callback, ending);
+                ended.extend(back.map(|(callback, ending)| (Claimant::Call(callback), ending)));
+            }
+            claimant => ended.push((claimant, ending)),
+        }
     }
 
     /// Tells those who wait. Not under the lock: wakers and callbacks are others' code.
@@ -345,7 +352,7 @@ impl Desk {
             match claimant {
                 Claimant::Nobody => drop(ending),
                 Claimant::Handle(job) => job.end(ending),
-                Claimant::Call(callback) => self.terms.callbacks.call(callback, ending),
+                Claimant::Call(callback) => terms::call(callback, ending),
                 // Nobody may be there any more.
                 Claimant::Channel(to) => drop(to.send(ending)),
             }

@@ -13,6 +13,7 @@ use super::super::membership::Seat;
 use super::super::registry::{self, Ran, Task as Function};
 use super::desk::Desk;
 use super::task::{Callback, Claimant, Ending, JobRef, Task};
+use super::terms;
 use crate::shm::message;
 use crate::task::{Payload, PoolError, TaskError, TaskHandle};
 
@@ -154,8 +155,10 @@ where
     let call: Callback = Box::new(move |ending: Ending| then(ending.and_then(|bytes| read(bytes, path))));
     let back =
         desk.submit(false, (letter, call), |(letter, call), number| letter.task(desk, number, Claimant::Call(call)))?;
-    if let Some((letter, call)) = back {
-        desk.terms.callbacks.call(call, letter.run_here());
+    if let Some((letter, call)) = back
+        && let Some((call, ending)) = desk.terms.callbacks.put(call, letter.run_here())
+    {
+        terms::call(call, ending);
     }
     Ok(())
 }

@@ -101,14 +101,11 @@ impl Callbacks {
         }
     }
 
-    pub(super) fn call(&self, callback: Callback, ending: Ending) {
-        let to = self.lock().to.clone();
-        let unsent = match to {
+    /// Has it called after those that came before. It comes back where there is no thread.
+    pub(super) fn put(&self, callback: Callback, ending: Ending) -> Option<(Callback, Ending)> {
+        match &self.lock().to {
             Some(to) => to.send((callback, ending)).err().map(|unsent| unsent.0),
             None => Some((callback, ending)),
-        };
-        if let Some((callback, ending)) = unsent {
-            call(callback, ending);
         }
     }
 
@@ -130,7 +127,7 @@ impl Callbacks {
 }
 
 /// A callback that panics harms nobody.
-fn call(callback: Callback, ending: Ending) {
+pub(super) fn call(callback: Callback, ending: Ending) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(ending)));
 }
 
