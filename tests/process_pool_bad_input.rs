@@ -25,6 +25,10 @@ fn work(n: u64, microseconds: u64) -> u64 {
     3 * n + 1
 }
 
+fn pid() -> u32 {
+    std::process::id()
+}
+
 fn work_a_while(n: u64) -> u64 {
     std::thread::sleep(Duration::from_millis(20));
     n
@@ -137,6 +141,7 @@ fn says_and_panics(what: String) {
 
 millpond::tasks![
     work,
+    pid,
     work_a_while,
     echo,
     many,
@@ -214,6 +219,30 @@ fn a_pool_that_cannot_be_made_leaves_nothing() {
         }
     }
     assert!(failed > 1, "some of its workers were started");
+    audit.expect_unchanged();
+}
+
+/// A worker that the system gives no descriptors for is missing until it does; the others work on.
+#[test]
+fn a_worker_that_cannot_be_replaced_now_is_replaced_later() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).build().unwrap();
+    let terminate = Terminate(&pool);
+    pool.wait_ready(HANG).unwrap();
+    let long = pool.apply_async(work, (1, u64::MAX >> 20)).unwrap();
+    let other = pool.apply_async(pid, ()).unwrap().join_timeout(HANG).unwrap();
+    let before = limit_descriptors(audit::open_descriptors() as u64);
+    // SAFETY: sends a signal to a child.
+    unsafe { libc::kill(libc::pid_t::try_from(other).unwrap(), libc::SIGKILL) };
+    std::thread::sleep(Duration::from_millis(2500));
+    limit_descriptors(before);
+    assert!(!long.is_finished(), "{:?}", long.join());
+    assert_eq!(pool.wait_ready(HANG), Ok(()));
+    assert_ne!(pool.apply_async(pid, ()).unwrap().join_timeout(HANG).unwrap(), other);
+    assert_eq!(pool.progress().deaths, 1);
+    drop(terminate);
+    drop((long, pool));
     audit.expect_unchanged();
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -11,11 +11,14 @@ use super::super::record::Record;
 /// Deaths in a row, each before the worker was ready, after which the pool gives up.
 pub(super) const MOST_FAILURES: u32 = 20;
 
+/// How long to wait when a worker could not be started: then twice as long, up to 32 times.
+const FIRST_REFUSED: Duration = Duration::from_millis(50);
+
 /// All workers of a pool.
 #[derive(Debug, Default)]
 pub(super) struct Crew {
     pub(super) workers: Vec<Worker>,
-    /// Deaths in a row before a worker was ready.
+    /// Deaths in a row before a worker was ready, and starts that were refused while nobody was at work.
     pub(super) failures: u32,
     /// What the last of them said.
     pub(super) last_words: String,
@@ -36,6 +39,8 @@ pub(super) struct Worker {
     pub(super) not_before: Option<Instant>,
     /// A thread is starting it.
     pub(super) starting: bool,
+    /// How often in a row it could not be started.
+    pub(super) refused: u32,
     /// Workers that were here.
     pub(super) incarnation: u32,
     pub(super) deaths: u64,
@@ -83,11 +88,44 @@ impl Crew {
         }
     }
 
+    /// A worker could not be started. The system may be short of something for a while: as long as others are at work that is
+    /// no reason to give up.
+    pub(super) fn could_not_start(&mut self, worker: usize, why: String) {
+        self.last_words = why;
+        self.failures += u32::from(self.workers.iter().all(|worker| !worker.ready));
+        let place = &mut self.workers[worker];
+        // Ever slower.
+        place.not_before = Some(Instant::now() + FIRST_REFUSED * (1 << place.refused.min(5)));
+        place.refused += 1;
+    }
+
     pub(super) fn kill_all(&mut self) {
         (0..self.workers.len()).for_each(|worker| self.kill(worker));
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.workers.iter().all(|worker| worker.record.is_none() && !worker.starting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_start_counts_while_nobody_is_at_work() {
+        let mut crew = Crew::new(2);
+        let mut waits = Vec::new();
+        for n in 1..=MOST_FAILURES {
+            let now = Instant::now();
+            crew.could_not_start(1, "no more processes".to_owned());
+            assert_eq!(crew.failures, n);
+            waits.push(crew.workers[1].not_before.unwrap() - now);
+        }
+        assert!(waits[0] >= FIRST_REFUSED && waits[5..].iter().all(|wait| *wait >= 32 * FIRST_REFUSED), "{waits:?}");
+        crew.failures = 0;
+        crew.workers[0].ready = true;
+        (0..100).for_each(|_| crew.could_not_start(1, "no more processes".to_owned()));
+        assert_eq!(crew.failures, 0);
     }
 }

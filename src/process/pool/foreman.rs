@@ -295,11 +295,7 @@ impl Foreman {
 
     fn start(&self, worker: usize) {
         if let Err(error) = start(&self.desk, &self.origin, worker) {
-            let mut inner = self.desk.lock();
-            inner.crew.failures += 1;
-            inner.crew.last_words = error.to_string();
-            inner.crew.workers[worker].not_before = Some(Instant::now() + Duration::from_millis(50));
-            drop(inner);
+            self.desk.lock().crew.could_not_start(worker, error.to_string());
             self.desk.ground.ring_for_sure();
         }
     }
@@ -323,6 +319,7 @@ pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<
     let (pid, record) = started.inspect_err(|_| place.killed = false)?;
     place.pid = pid;
     place.ready = false;
+    place.refused = 0;
     place.record = Some(record);
     place.keep_killed();
     post.pid.store(pid, Ordering::Relaxed);
