@@ -82,6 +82,13 @@ fn stop() {
     endless();
 }
 
+/// Stops all of this process, until somebody has it go on.
+fn stop_for_once() {
+    let me = libc::pid_t::try_from(std::process::id()).unwrap();
+    // SAFETY: sends a signal to this process.
+    unsafe { libc::kill(me, libc::SIGSTOP) };
+}
+
 fn endless() {
     loop {
         std::thread::sleep(Duration::from_secs(1));
@@ -94,7 +101,21 @@ fn spin() {
     }
 }
 
-millpond::tasks![work, echo, add_one, pid, raise, exit, abort, overflow, out_of_memory, stop, endless, spin];
+millpond::tasks![
+    work,
+    echo,
+    add_one,
+    pid,
+    raise,
+    exit,
+    abort,
+    overflow,
+    out_of_memory,
+    stop,
+    stop_for_once,
+    endless,
+    spin
+];
 
 fn signal(pid: u32, signal: i32) {
     // It may have ended just now; as the parent's child it is a zombie then, or reaped.
@@ -431,6 +452,22 @@ fn a_stopped_worker_holds_up_nobody_else() {
         }
         pool.wait_ready(HANG).unwrap();
     }
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// A worker that is stopped on its way out, after the order to leave, leaves all the same.
+#[test]
+fn a_worker_that_is_stopped_while_it_leaves_keeps_no_pool_from_ending() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).on_exit(stop_for_once, ()).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    pool.close();
+    let ended = pool.join_timeout(HANG);
+    // Or it would be waited for.
+    pool.terminate();
+    assert_eq!(ended, Ok(()));
     drop(pool);
     audit.expect_unchanged();
 }

@@ -255,14 +255,14 @@ impl Foreman {
         }
     }
 
-    /// Has all workers leave: there is nothing to do for them any more.
+    /// Has all workers leave: there is nothing to do for them any more. Whoever is stopped on the way goes on at the next look.
     fn send_off(&self, inner: &Inner) {
         let ground = &self.desk.ground;
         // SeqCst: before a hand is woken, and looked at after lying down.
         if ground.head().orders.swap(LEAVE, Ordering::SeqCst) != LEAVE {
             (0..ground.plan.hands()).for_each(|hand| ground.wake(u16::try_from(hand).unwrap_or(0)));
-            inner.crew.resume_all();
         }
+        inner.crew.resume_all();
     }
 
     /// Which places want a worker now, and when another will.
