@@ -1,9 +1,13 @@
-//! Callbacks of a process pool, and the end of their pool: that they cause, that comes while they run, that was before.
+//! Others' code on a process pool's threads: callbacks and the end of their pool; what panics, and panics again when that is dropped.
 #![cfg(feature = "process")]
 
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use millpond::process::ProcessPool;
@@ -25,7 +29,47 @@ fn endless() {
     }
 }
 
-millpond::tasks![work, endless];
+/// What somebody panics with, and what panics again.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("again");
+    }
+}
+
+fn throws() {
+    std::panic::panic_any(Bomb);
+}
+
+/// Arguments that panic when they are encoded for the second time.
+#[derive(serde::Deserialize)]
+struct Moody(u64);
+
+impl serde::Serialize for Moody {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        static TIMES: AtomicU64 = AtomicU64::new(0);
+        assert!(TIMES.fetch_add(1, Ordering::Relaxed) != 1, "not now");
+        serializer.serialize_u64(self.0)
+    }
+}
+
+fn takes(_: Moody) {}
+
+fn dies() {
+    std::process::abort();
+}
+
+/// What a task wakes when it has ended: it panics.
+struct Wakes;
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        throws();
+    }
+}
+
+millpond::tasks![work, endless, throws, takes, dies];
 
 /// Longer than workers take to leave: then the pool waits for its callbacks alone.
 const LEFT: Duration = Duration::from_millis(300);
@@ -121,5 +165,59 @@ fn callbacks_of_terminated_tasks_come_one_by_one_and_before_the_end() {
         assert_eq!((called, foreign, together), (TASKS, 0, 0), "called; on another thread; two at a time");
     });
     drop(pool);
+    audit.expect_unchanged();
+}
+
+/// What was panicked with panics again when it is dropped: callbacks go on, the pool's own thread too, and workers.
+#[test]
+fn what_is_panicked_with_may_panic_when_it_is_dropped() {
+    let _alone = alone();
+    let audit = Audit::now();
+    for threads in [1, 2] {
+        let pool = ProcessPool::builder().workers(1).threads_per_worker(threads).build().unwrap();
+        // Where this fails the pool's drop would wait.
+        let pool = ManuallyDrop::new(pool);
+        let (to, from) = channel();
+        for n in 0..4 {
+            let to = to.clone();
+            pool.apply_async_then(work, (n,), move |result| {
+                to.send(result).unwrap();
+                throws();
+            })
+            .unwrap();
+        }
+        let mut values: Vec<_> = (0..4).map(|_| from.recv_timeout(HANG).unwrap().unwrap()).collect();
+        values.sort_unstable();
+        assert_eq!(values, [1, 4, 7, 10]);
+        let mut awaited = [1, 2, 3].map(|n| pool.apply_async(work, (n,)).unwrap());
+        let waker = Waker::from(Arc::new(Wakes));
+        for handle in &mut awaited {
+            let _ = Pin::new(handle).poll(&mut Context::from_waker(&waker));
+        }
+        let thrown: Vec<_> = (0..20).map(|_| pool.apply_async(throws, ()).unwrap()).collect();
+        for handle in thrown {
+            let result = handle.join_timeout(HANG);
+            assert!(matches!(result, Err(TaskError::Panicked { .. })), "{threads} threads: {result:?}");
+        }
+        pool.close();
+        assert_eq!(pool.join_timeout(HANG), Ok(()));
+        assert_eq!((pool.progress().panicked, pool.progress().deaths), (20, 0));
+        drop(awaited);
+        drop(ManuallyDrop::into_inner(pool));
+    }
+    audit.expect_unchanged();
+}
+
+/// Arguments for each worker that is started are encoded on the pool's own thread.
+#[test]
+fn an_initializers_arguments_may_panic_when_they_are_encoded() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ManuallyDrop::new(ProcessPool::builder().workers(1).initializer(takes, (Moody(1),)).build().unwrap());
+    pool.wait_ready(HANG).unwrap();
+    let died = pool.apply_async(dies, ()).unwrap().join_timeout(HANG);
+    assert!(matches!(died, Err(TaskError::WorkerDied { .. })), "{died:?}");
+    assert_eq!(pool.apply_async(work, (1,)).unwrap().join_timeout(HANG), Ok(4));
+    drop(ManuallyDrop::into_inner(pool));
     audit.expect_unchanged();
 }

@@ -2,17 +2,16 @@
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::birth::MARKER;
 use super::channel;
 use super::membership::Seat;
-pub(super) use super::registry::panic_message;
-use super::registry::{self, Ran};
+use super::registry::{self, Ran, panic_message, said};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
 use crate::primitive::plain::OnceLock;
 use crate::shm;
+use crate::task::panics::guarded;
 
 /// What a child ends with when its function panicked: what every Rust program ends with.
 const PANICKED: i32 = 101;
@@ -102,11 +101,11 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
         if cfg!(panic = "abort") {
             say_panics(me);
         }
-        let served = catch_unwind(AssertUnwindSafe(|| serve_pool(job.arguments, given, to_parent)));
+        let served = guarded(|| serve_pool(job.arguments, given, to_parent));
         let (kind, content, code) = match served {
             Ok(Ok(())) => std::process::exit(0),
             Ok(Err(reason)) => (Kind::Unencodable, reason, NO_HANDSHAKE),
-            Err(panic) => (Kind::Panicked, panic_message(&*panic).to_owned(), PANICKED),
+            Err(panic) => (Kind::Panicked, said(panic), PANICKED),
         };
         me.say(kind, content.as_bytes());
         std::process::exit(code)
@@ -116,13 +115,12 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
     if cfg!(panic = "abort") {
         say_panics(me);
     }
-    let (kind, content, code) =
-        match catch_unwind(AssertUnwindSafe(|| task.run(job.arguments, &to_parent, &mut |_| true))) {
-            Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
-            Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
-            Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
-            Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec(), PANICKED),
-        };
+    let (kind, content, code) = match guarded(|| task.run(job.arguments, &to_parent, &mut |_| true)) {
+        Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
+        Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
+        Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
+        Err(panic) => (Kind::Panicked, said(panic).into_bytes(), PANICKED),
+    };
     me.say(kind, &content);
     std::process::exit(code)
 }

@@ -5,14 +5,13 @@
 
 use core::any::{Any, TypeId, type_name};
 use core::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec::{self, Note};
 use super::membership::Seat;
-use crate::task::panics::drop_quietly;
+use crate::task::panics::{drop_quietly, forget_payload, guarded};
 
 /// The table. Its order is the linker's: the same in every process of one program.
 #[linkme::distributed_slice]
@@ -176,12 +175,11 @@ where
     };
     let mut chunk: Chunk<F::Output> = (Vec::with_capacity(arguments.len()), String::new(), false);
     for arguments in arguments {
-        let call = AssertUnwindSafe(|| function::<F>().call(arguments));
-        match catch_unwind(call) {
+        match guarded(|| function::<F>().call(arguments)) {
             Ok(value) => chunk.0.push(value),
             Err(panic) => {
-                let message = panic_message(&*panic);
-                (chunk.1, chunk.2) = (message[..message.floor_char_boundary(MOST_WORDS)].to_owned(), true);
+                (chunk.1, chunk.2) = (said(panic), true);
+                chunk.1.truncate(chunk.1.floor_char_boundary(MOST_WORDS));
                 break;
             }
         }
@@ -273,6 +271,13 @@ impl Fnv {
 pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
+}
+
+/// The same, of a panic that was caught.
+pub(super) fn said(payload: Box<dyn Any + Send>) -> String {
+    let message = panic_message(&*payload).to_owned();
+    forget_payload(payload);
+    message
 }
 
 /// Lists functions that can run in other processes.

@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::panics::{forget_payload, guarded};
 use super::{Finished, Outcome, State, TaskError};
 use crate::os::Futex;
 use crate::primitive::UnsafeCell;
@@ -98,7 +99,9 @@ impl Core {
                 last = core.state.drop_queue();
             }
             // Somebody else's code; if it panics, nobody is harmed but its own task.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+            if let Err(payload) = guarded(|| waker.wake()) {
+                forget_payload(payload);
+            }
         }
         if slept {
             Futex::wake_all_at(word);

@@ -2,12 +2,10 @@
 
 use core::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::super::child::panic_message;
 use super::super::membership::Seat;
-use super::super::registry::{self, Ran};
+use super::super::registry::{self, Ran, said};
 use super::ground::{self, Ground};
 use super::patience::Patience;
 use super::plan::{INLINE, Kind};
@@ -18,6 +16,7 @@ use crate::os;
 use crate::primitive::plain::OnceLock;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering};
 use crate::shm::spare;
+use crate::task::panics::guarded;
 
 /// Nanoseconds for which a hand looks for a task before it lies down.
 const LOOKING: u32 = 8_000;
@@ -300,14 +299,13 @@ impl Shop {
             noted = true;
             self.put_down(own, slot, room, bytes, Kind::Returned)
         };
-        let call = AssertUnwindSafe(|| {
+        let ran = guarded(|| {
             if many {
                 entry.run_many(&arguments, &self.to_parent, &mut note)
             } else {
                 entry.run(&arguments, &self.to_parent, &mut note)
             }
         });
-        let ran = catch_unwind(call);
         own.arguments = arguments;
         let panicked = match &ran {
             Ok(Ran::Returned(bytes)) => many && registry::has_panicked(bytes),
@@ -320,7 +318,7 @@ impl Shop {
             Ok(Ran::Returned(bytes)) => (Kind::Returned, bytes, noted),
             Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), false),
             Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), false),
-            Err(panic) => (Kind::Panicked, panic_message(&*panic).as_bytes().to_vec(), false),
+            Err(panic) => (Kind::Panicked, said(panic).into_bytes(), false),
         }
     }
 

@@ -14,8 +14,10 @@ use super::super::birth::{Birth, Worker};
 use super::super::error::ProcessError;
 use super::super::membership::{Membership, Seat};
 use super::super::record::{Record, Watcher};
+use super::super::registry::said;
 use super::super::{channel, codec, supervisor};
 use super::plan::Plan;
+use crate::task::panics::guarded;
 
 /// A post's phases.
 pub(super) const STARTING: u32 = 1;
@@ -196,7 +198,13 @@ impl Origin {
 /// What a message may have at most, where the address space allows it.
 pub(super) const PAYLOAD: usize = 64 << 20;
 
-/// The encoder of a hook's arguments.
+/// The encoder of a hook's arguments. It runs on the pool's own thread, which others' code must not end.
 pub(super) fn hook<A: serde::Serialize + Send + Sync + 'static>(function: u32, arguments: A) -> Hook {
-    Hook { function, encode: Box::new(move |seat| codec::encode(&arguments, seat)) }
+    Hook {
+        function,
+        encode: Box::new(move |seat| {
+            let encoded = guarded(|| codec::encode(&arguments, seat));
+            encoded.unwrap_or_else(|panic| Err(format!("it panicked: {}", said(panic))))
+        }),
+    }
 }

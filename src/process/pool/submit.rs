@@ -1,20 +1,19 @@
 //! From a function and its arguments to a task.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::super::child::panic_message;
 use super::super::codec::{self, Arrived};
 use super::super::membership::Seat;
-use super::super::registry::{self, Ran, Task as Function};
+use super::super::registry::{self, Ran, Task as Function, said};
 use super::desk::Desk;
 use super::task::{Callback, Claimant, Ending, JobRef, Task};
 use super::terms;
 use crate::shm::message;
+use crate::task::panics::guarded;
 use crate::task::{Payload, PoolError, TaskError, TaskHandle};
 
 /// A function's place, its path, and arguments in bytes.
@@ -71,12 +70,12 @@ impl Letter {
             return Err(PoolError::NotRegistered { task: self.path }.into());
         };
         // The handles in it are on their way to anybody, and arrive here.
-        let ran = catch_unwind(AssertUnwindSafe(|| entry.run(self.bytes.bytes(), &Seat::anybody(), &mut |_| true)));
+        let ran = guarded(|| entry.run(self.bytes.bytes(), &Seat::anybody(), &mut |_| true));
         let ending = match ran {
             Ok(Ran::Returned(bytes)) => Ok(Arrived::new(bytes)),
             Ok(Ran::Undecodable(reason)) => Err(TaskError::undecodable_arguments(reason)),
             Ok(Ran::Unencodable(reason)) => Err(TaskError::unencodable_result(reason)),
-            Err(panic) => Err(TaskError::Panicked { message: panic_message(&*panic).to_owned() }),
+            Err(panic) => Err(TaskError::Panicked { message: said(panic) }),
         };
         ending.map_err(|error| error.of(self.path))
     }

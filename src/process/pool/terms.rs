@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::plan::Plan;
 use super::task::{Callback, Ending, Limits};
 use crate::primitive::plain::{Mutex, MutexGuard};
+use crate::task::panics::{forget_payload, guarded};
 use crate::task::{Dispatch, WhenFull};
 
 /// The settings that the parent's side works by.
@@ -126,9 +127,11 @@ impl Callbacks {
     }
 }
 
-/// A callback that panics harms nobody.
+/// A callback that panics harms nobody, and neither does what it panics with.
 pub(super) fn call(callback: Callback, ending: Ending) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(ending)));
+    if let Err(payload) = guarded(|| callback(ending)) {
+        forget_payload(payload);
+    }
 }
 
 impl fmt::Debug for Callbacks {
