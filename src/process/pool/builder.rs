@@ -178,7 +178,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The most bytes that arguments or a result may have: 64 MiB if not said. It costs address space only.
+    /// The most bytes that arguments or a result may have: 64 MiB if not said, and at least 64 KiB, whatever is said. It costs
+    /// address space only; where there is less of that, the limit is lower. The error says which it was.
     pub fn payload_limit(mut self, bytes: usize) -> Self {
         self.payload = bytes;
         self

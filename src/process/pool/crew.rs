@@ -52,7 +52,7 @@ impl Worker {
     /// Sends the signal, if it was to be killed.
     pub(super) fn keep_killed(&self) {
         if let (true, Some(record)) = (self.killed, &self.record) {
-            // It runs as the same user; if it has changed that, it ends when it sees that its task is gone.
+            // It runs as the same user; if it has changed that, it takes no other task once it sees that its own is gone.
             let _ = record.signal(Signal::KILL);
         }
     }

@@ -133,7 +133,8 @@ impl ProcessPool {
     /// Items travel in chunks, 16 for each worker; [`map_with`](Self::map_with) sets how many items are in one.
     ///
     /// # Errors
-    /// The first error of any call, in the items' order; what has not started is cancelled then.
+    /// The first error of any call, in the items' order; before that, of an item that can't be encoded or is too large. What has
+    /// not started is cancelled then.
     pub fn map<I, F>(&self, function: F, items: I) -> Result<Vec<F::Output>, TaskError>
     where
         I: IntoIterator,

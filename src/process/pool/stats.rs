@@ -66,7 +66,8 @@ pub struct Progress {
     pub failed: u64,
     /// Tasks that were cancelled, by their handles or by `terminate`.
     pub cancelled: u64,
-    /// How often a task was run again since its worker died.
+    /// How often a task was run again as [`retries`](super::ProcessPoolBuilder::retries) allow, since its worker died. Those that
+    /// are run again to see which of several tasks killed their worker, or for another's fault, are not counted.
     pub retried: u64,
     /// Workers that died, other than by the pool's own order to leave.
     pub deaths: u64,
