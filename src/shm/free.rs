@@ -78,6 +78,7 @@ pub(crate) fn free_token(segment: &Segment, me: Owner, id: Id) {
     let object = transit::object_of(segment, id);
     let token = segment.token(id.index());
     let free = Word::free(id.generation().wrapping_add(1));
+    token.refer_to_nothing();
     if Word::owned(me, id.generation()).step(&token.word, free).is_ok() {
         step::reach(42);
         retire(segment, me, object);
@@ -89,8 +90,7 @@ fn is_referred(segment: &Segment, id: Id) -> bool {
     let tokens = segment.root().tokens.load(Ordering::Acquire) as usize;
     (0..tokens.min(TOKENS)).any(|index| {
         let token = segment.token(index);
-        matches!(Word::load(&token.word).state(), State::Owned | State::Queued)
-            && token.object.load(Ordering::SeqCst) == id.bits()
+        matches!(Word::load(&token.word).state(), State::Owned | State::Queued) && token.object() == id
     })
 }
 
@@ -144,5 +144,32 @@ pub(super) fn close_ends(segment: &Segment, me: Owner, dead: Member, id: Id) {
             let end = Id::new(IdKind::End(side), class, id.index(), seen.generation());
             close_end(segment, me, end);
         }
+    }
+}
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::making::Making;
+    use crate::shm::{alone, here};
+
+    #[test]
+    fn a_token_that_is_claimed_and_not_filled_holds_no_object_that_it_once_referred_to() {
+        let _alone = alone();
+        let here = here().unwrap();
+        let (segment, me) = (here.segment, here.me());
+        let hold = Making::new(8).unwrap().share(Shape::of::<()>(Kind::Condition)).unwrap();
+        let object = hold.id;
+        let token = transit::make_token(here, object).unwrap();
+        release(segment, me, token);
+        let word = &segment.token(token.index()).word;
+        let seen = Word::load(word);
+        assert_eq!(seen.state(), State::Free);
+        // Somebody claims it for another object, and comes no further yet.
+        seen.step(word, Word::owned(me, seen.generation())).unwrap();
+        drop(hold);
+        let left = Word::load(header(segment, object).unwrap());
+        Word::owned(me, seen.generation()).step(word, seen).unwrap();
+        assert_eq!(left.state(), State::Free, "its last holder let go of it");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::ShmError;
+use super::id::Id;
 use super::layout::{
     CLASSES, Class, ENTRY, LEAST, Layout, MEMBER, MEMBERS, MEMBERS_AT, MOST, TOKEN, TOKENS, TOKENS_AT,
 };
@@ -47,8 +48,28 @@ pub(crate) struct MemberEntry {
 #[repr(C)]
 pub(crate) struct TokenEntry {
     pub(crate) word: AtomicU64,
-    /// The object's number.
-    pub(crate) object: AtomicU64,
+    /// The object's number with all bits turned: zero, as in a token that is new or free, is no object's.
+    object: AtomicU64,
+}
+
+impl TokenEntry {
+    /// The object that it refers to.
+    pub(crate) fn object(&self) -> Id {
+        // SeqCst: pairs with `refer_to`.
+        Id::from_bits(!self.object.load(Ordering::SeqCst))
+    }
+
+    /// Said by who owns it.
+    pub(crate) fn refer_to(&self, object: Id) {
+        // SeqCst: before the object's stamp; pairs with the look of `retire`.
+        self.object.store(!object.bits(), Ordering::SeqCst);
+    }
+
+    /// Said by who owns it and is about to free it: whoever claims it next is not taken to refer to what was in it before.
+    pub(crate) fn refer_to_nothing(&self) {
+        // SeqCst: as above.
+        self.object.store(0, Ordering::SeqCst);
+    }
 }
 
 /// A block's entry: a line of its own, for neighbours are often on their way at once.

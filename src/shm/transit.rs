@@ -82,8 +82,7 @@ pub(crate) fn make_token(here: Here, object: Id) -> Result<Id, ShmError> {
                 continue;
             }
             step::reach(40);
-            // SeqCst: before the object's stamp; pairs with the look of `retire`.
-            token.object.store(object.bits(), Ordering::SeqCst);
+            token.refer_to(object);
             stamp(segment, object);
             step::reach(41);
             #[expect(clippy::cast_possible_truncation, reason = "at most 2^16")]
@@ -111,5 +110,5 @@ fn stamp(segment: &Segment, object: Id) {
 
 /// The object that a token, which this process owns, refers to.
 pub(crate) fn object_of(segment: &Segment, token: Id) -> Id {
-    Id::from_bits(segment.token(token.index()).object.load(Ordering::SeqCst))
+    segment.token(token.index()).object()
 }
