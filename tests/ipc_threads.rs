@@ -410,6 +410,23 @@ fn permits_are_never_more_than_there_are() {
 }
 
 #[test]
+fn a_release_brings_forgotten_permits_back_and_none_that_live() {
+    let semaphore = Semaphore::new(2).unwrap();
+    let living = semaphore.acquire().unwrap();
+    semaphore.release(1).unwrap();
+    assert_eq!((semaphore.available(), semaphore.held().unwrap()), (2, 1), "one is new, and one is held");
+    semaphore.acquire().unwrap().forget();
+    semaphore.release(2).unwrap();
+    assert_eq!(
+        (semaphore.available(), semaphore.held().unwrap()),
+        (3, 1),
+        "one came back, one is new, and one is held"
+    );
+    drop(living);
+    assert_eq!((semaphore.available(), semaphore.held().unwrap()), (4, 0));
+}
+
+#[test]
 fn an_event_lets_everybody_go_who_waited_even_if_it_is_cleared_at_once() {
     let event = Event::new().unwrap();
     assert_eq!(event.wait_timeout(SHORT), Ok(false));

@@ -124,21 +124,16 @@ impl Semaphore {
         Ok(Permit { semaphore: self })
     }
 
-    /// Adds permits, as many as are said, whoever had them: one that this process holds by a
-    /// [forgotten](Permit::forget) permit comes back first.
+    /// Adds permits, as many as are said. Those that this process holds by [forgotten](Permit::forget) permits come back
+    /// first; what is beyond them is new. A [`Permit`] that still lives comes back when it is dropped, whatever is released.
     ///
     /// # Errors
     /// [`TooMany`](SemaphoreError::TooMany), [`Memory`](SemaphoreError::Memory).
     pub fn release(&self, permits: usize) -> Result<(), SemaphoreError> {
         let here = shm::here()?;
         let body = self.body();
-        let all = body.permits();
-        let held = (all.held(here.me()) as usize).min(permits);
-        let more = u32::try_from(permits - held).unwrap_or(u32::MAX);
-        all.add(more).map_err(|no| self.error(no, permits))?;
-        for _ in 0..held {
-            all.give(here.me()).map_err(|no| self.error(no, 1))?;
-        }
+        let more = u32::try_from(permits).unwrap_or(u32::MAX);
+        body.permits().release(here.me(), more).map_err(|no| self.error(no, permits))?;
         if permits > 1 {
             body.free.wake_all()
         } else {
@@ -153,7 +148,7 @@ impl Semaphore {
         self.body().permits().left() as usize
     }
 
-    /// Permits that this process holds at this moment.
+    /// Permits that this process holds at this moment, forgotten or not.
     ///
     /// # Errors
     /// [`Memory`](SemaphoreError::Memory).
@@ -199,6 +194,9 @@ pub struct Permit<'a> {
 impl Permit<'_> {
     /// Keeps the permit until [`Semaphore::release`], or this process's end, gives it back.
     pub fn forget(self) {
+        if let Ok(here) = shm::here() {
+            self.semaphore.body().permits().forget(here.me());
+        }
         core::mem::forget(self);
     }
 }

@@ -14,7 +14,7 @@ use super::segment::Segment;
 use super::shape::{BODY, Kind, Shape, head};
 use super::stages::{self, Stages};
 use super::wake::Signal;
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// A semaphore's body.
 #[derive(Debug)]
@@ -24,11 +24,16 @@ pub(crate) struct SemaphoreBody {
     pub(crate) free: Signal,
     _room: u32,
     accounts: [AtomicU64; MEMBERS],
+    forgotten: [AtomicU32; MEMBERS],
 }
 
 impl Accounts for &SemaphoreBody {
     fn account(&self, member: Owner) -> &AtomicU64 {
         &self.accounts[usize::from(member) % MEMBERS]
+    }
+
+    fn forgotten(&self, member: Owner) -> &AtomicU32 {
+        &self.forgotten[usize::from(member) % MEMBERS]
     }
 }
 

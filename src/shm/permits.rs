@@ -15,7 +15,7 @@ use core::fmt;
 
 use super::block::Owner;
 use super::step;
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// Permits at most.
 pub(crate) const MOST: u32 = (1 << 20) - 1;
@@ -97,6 +97,8 @@ pub(crate) enum NoPermit {
 pub(crate) trait Accounts {
     /// A member's account.
     fn account(&self, member: Owner) -> &AtomicU64;
+    /// How many of the permits that a member holds it has forgotten. Its own threads alone are at it while it lives.
+    fn forgotten(&self, member: Owner) -> &AtomicU32;
 }
 
 /// See the module.
@@ -195,6 +197,23 @@ impl<A: Accounts> Permits<'_, A> {
         })
     }
 
+    /// Nobody but [`release`](Self::release) will give one of the member's permits back.
+    pub(crate) fn forget(&self, me: Owner) {
+        // Relaxed, here and below: a count that nothing else follows from. Failure: it is at its end.
+        let _ = self.accounts.forgotten(me).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
+    }
+
+    /// Brings back as many as the member forgot, and adds what is beyond. A permit that somebody still has is not touched.
+    pub(crate) fn release(&self, me: Owner, permits: u32) -> Result<(), NoPermit> {
+        let forgotten = self.accounts.forgotten(me);
+        // Taken off first: other threads bring back others. Who dies behind it holds them by its account.
+        let left = |n: u32| Some(n.saturating_sub(permits));
+        let before = forgotten.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).unwrap_or(0);
+        let back = before.min(permits);
+        self.add(permits - back)?;
+        (0..back).try_for_each(|_| self.give(me))
+    }
+
     /// Adds permits.
     pub(crate) fn add(&self, more: u32) -> Result<(), NoPermit> {
         self.act(0, true, |permits, _| match permits.checked_add(more) {
@@ -205,6 +224,8 @@ impl<A: Accounts> Permits<'_, A> {
 
     /// After a death: all that the dead one held comes back. True if it held any.
     pub(crate) fn sweep(&self, dead: Owner) -> bool {
+        // They are among those that it held. The next member of this number has forgotten none.
+        self.accounts.forgotten(dead).store(0, Ordering::Relaxed);
         let held = core::cell::Cell::new(0);
         let _ = self.act(dead, true, |permits, holds| {
             held.set(holds);

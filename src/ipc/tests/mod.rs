@@ -5,6 +5,7 @@ mod arrival;
 mod child;
 mod hostile;
 mod part;
+mod permits;
 mod random;
 mod refused;
 mod roles;

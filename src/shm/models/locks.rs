@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::model;
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU32, AtomicU64};
 use crate::shm::flag::{Arrival, Flag, Parties};
 use crate::shm::lock::{Found, Holder, LockWord};
 use crate::shm::permits::{Accounts, NoPermit, Permits};
@@ -132,17 +132,26 @@ fn a_wake_up_that_a_dead_one_got_reaches_another() {
 struct Seats {
     word: AtomicU64,
     accounts: [AtomicU64; 4],
+    forgotten: [AtomicU32; 4],
 }
 
 impl Accounts for &Seats {
     fn account(&self, member: u16) -> &AtomicU64 {
         &self.accounts[usize::from(member) % 4]
     }
+
+    fn forgotten(&self, member: u16) -> &AtomicU32 {
+        &self.forgotten[usize::from(member) % 4]
+    }
 }
 
 impl Seats {
     fn new(permits: u32) -> Arc<Self> {
-        let seats = Self { word: AtomicU64::new(0), accounts: [const { () }; 4].map(|()| AtomicU64::new(0)) };
+        let seats = Self {
+            word: AtomicU64::new(0),
+            accounts: [(); 4].map(|()| AtomicU64::new(0)),
+            forgotten: [(); 4].map(|()| AtomicU32::new(0)),
+        };
         seats.permits().add(permits).unwrap();
         Arc::new(seats)
     }
