@@ -427,6 +427,23 @@ fn a_release_brings_forgotten_permits_back_and_none_that_live() {
 }
 
 #[test]
+fn a_release_that_is_too_large_does_nothing_though_some_of_it_was_forgotten() {
+    let semaphore = Semaphore::new(1).unwrap();
+    semaphore.acquire().unwrap().forget();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| semaphore.acquire_timeout(LONG).map(drop));
+        thread::sleep(SHORT);
+        // All but one would be new, and those alone would find room.
+        let too_many = SemaphoreError::TooMany { permits: 1 << 20, most: (1 << 20) - 1 };
+        assert_eq!(semaphore.release(1 << 20), Err(too_many));
+        assert_eq!((semaphore.available(), semaphore.held().unwrap()), (0, 1));
+        semaphore.release((1 << 20) - 1).unwrap();
+        assert_eq!(waits.join().unwrap(), Ok(()));
+    });
+    assert_eq!((semaphore.available(), semaphore.held().unwrap()), ((1 << 20) - 1, 0));
+}
+
+#[test]
 fn an_event_lets_everybody_go_who_waited_even_if_it_is_cleared_at_once() {
     let event = Event::new().unwrap();
     assert_eq!(event.wait_timeout(SHORT), Ok(false));

@@ -133,13 +133,14 @@ impl Semaphore {
         let here = shm::here()?;
         let body = self.body();
         let more = u32::try_from(permits).unwrap_or(u32::MAX);
-        body.permits().release(here.me(), more).map_err(|no| self.error(no, permits))?;
+        let done = body.permits().release(here.me(), more).map_err(|no| self.error(no, permits));
+        // Also after an error: what came back before it is there.
         if permits > 1 {
             body.free.wake_all()
         } else {
             body.free.wake_one()
         }
-        Ok(())
+        done
     }
 
     /// Permits that are left at this moment.
@@ -195,7 +196,7 @@ impl Permit<'_> {
     /// Keeps the permit until [`Semaphore::release`], or this process's end, gives it back.
     pub fn forget(self) {
         if let Ok(here) = shm::here() {
-            self.semaphore.body().permits().forget(here.me());
+            self.semaphore.body().permits().forget(here.me(), 1);
         }
         core::mem::forget(self);
     }

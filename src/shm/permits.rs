@@ -197,10 +197,11 @@ impl<A: Accounts> Permits<'_, A> {
         })
     }
 
-    /// Nobody but [`release`](Self::release) will give one of the member's permits back.
-    pub(crate) fn forget(&self, me: Owner) {
-        // Relaxed, here and below: a count that nothing else follows from. Failure: it is at its end.
-        let _ = self.accounts.forgotten(me).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_add(1));
+    /// Nobody but [`release`](Self::release) will give so many of the member's permits back.
+    pub(crate) fn forget(&self, me: Owner, count: u32) {
+        // Relaxed, here and below: a count that nothing else follows from.
+        let more = |n: u32| Some(n.saturating_add(count));
+        let _ = self.accounts.forgotten(me).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// Brings back as many as the member forgot, and adds what is beyond. A permit that somebody still has is not touched.
@@ -209,16 +210,22 @@ impl<A: Accounts> Permits<'_, A> {
         // Taken off first: other threads bring back others. Who dies behind it holds them by its account.
         let left = |n: u32| Some(n.saturating_sub(permits));
         let before = forgotten.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).unwrap_or(0);
-        let back = before.min(permits);
-        self.add(permits - back)?;
-        (0..back).try_for_each(|_| self.give(me))
+        let mut back = before.min(permits);
+        let mut done = self.add(permits - back, back);
+        while done.is_ok() && back > 0 {
+            done = self.give(me);
+            back -= u32::from(done.is_ok());
+        }
+        // There was no room, or others were quicker to take it: what did not come back is still forgotten.
+        self.forget(me, back);
+        done
     }
 
-    /// Adds permits.
-    pub(crate) fn add(&self, more: u32) -> Result<(), NoPermit> {
-        self.act(0, true, |permits, _| match permits.checked_add(more) {
-            Some(sum) if sum <= MOST => Ok((sum, Deed::Nothing)),
-            _ => Err(NoPermit::TooMany),
+    /// Adds permits, and sees to it that there is room for some besides.
+    pub(crate) fn add(&self, more: u32, besides: u32) -> Result<(), NoPermit> {
+        self.act(0, true, |permits, _| {
+            let room = MOST.saturating_sub(permits).saturating_sub(besides);
+            if more <= room { Ok((permits + more, Deed::Nothing)) } else { Err(NoPermit::TooMany) }
         })
     }
 

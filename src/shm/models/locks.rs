@@ -152,7 +152,7 @@ impl Seats {
             accounts: [(); 4].map(|()| AtomicU64::new(0)),
             forgotten: [(); 4].map(|()| AtomicU32::new(0)),
         };
-        seats.permits().add(permits).unwrap();
+        seats.permits().add(permits, 0).unwrap();
         Arc::new(seats)
     }
 
