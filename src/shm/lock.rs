@@ -118,14 +118,17 @@ impl LockWord {
                 }
                 continue;
             }
-            let most = wait()?;
             let slept_on = seen | SLEEPERS;
-            if seen == slept_on || self.0.compare_exchange(seen, slept_on, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            if seen != slept_on
+                && self.0.compare_exchange(seen, slept_on, Ordering::Relaxed, Ordering::Relaxed).is_err()
             {
-                step::reach(51);
-                os::shared_wait(&self.0, slept_on, Some(most));
-                step::reach(52);
+                continue;
             }
+            // L4: only now. Who was woken and gives up here has left the bit for those behind it.
+            let most = wait()?;
+            step::reach(51);
+            os::shared_wait(&self.0, slept_on, Some(most));
+            step::reach(52);
         }
     }
 

@@ -127,6 +127,50 @@ fn a_wake_up_that_a_dead_one_got_reaches_another() {
     });
 }
 
+/// One of two sleepers is woken, finds the lock taken again, and its time is over: the other is woken by the next unlock.
+#[test]
+fn who_gives_up_after_a_wake_up_leaves_none_asleep_beside_a_free_lock() {
+    let met = std::sync::Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+    let ends = std::sync::Arc::clone(&met);
+    model(50, move || {
+        let word = Arc::new(LockWord::new());
+        assert_eq!(lock(&word, 3), Found::Clean);
+        let waiter = {
+            let word = Arc::clone(&word);
+            thread::spawn(move || {
+                let found = lock(&word, 2);
+                word.unlock(false);
+                found
+            })
+        };
+        let hurried = {
+            let word = Arc::clone(&word);
+            thread::spawn(move || {
+                let mut sleeps = 0;
+                let wait = || {
+                    sleeps += 1;
+                    if sleeps > 1 { Err(()) } else { Ok(core::time::Duration::ZERO) }
+                };
+                let found = word.lock_slow(holder(1), 0, wait);
+                if found.is_ok() {
+                    word.unlock(false);
+                }
+                found
+            })
+        };
+        word.unlock(false);
+        // Quicker than the one that was just woken, at times.
+        let again = word.try_lock(holder(3));
+        if again.is_some() {
+            word.unlock(false);
+        }
+        assert_eq!(waiter.join().unwrap(), Found::Clean, "L4");
+        ends.lock().unwrap().insert((again.is_some(), hurried.join().unwrap().is_ok()));
+    });
+    let met = met.lock().unwrap();
+    assert!([(true, false), (true, true), (false, true)].iter().all(|end| met.contains(end)), "it met {met:?} only");
+}
+
 // ── the semaphore ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 struct Seats {
