@@ -487,6 +487,32 @@ fn a_condition_wakes_those_that_wait() {
 }
 
 #[test]
+fn a_lock_that_was_poisoned_during_a_wait_stays_so_until_it_is_recovered() {
+    let (lock, changed) = (Lock::new([0_u32; 2]).unwrap(), Condition::new().unwrap());
+    let (same, notifies) = (lock.clone(), changed.clone());
+    let mut pair = lock.lock().unwrap();
+    let panics = thread::spawn(move || {
+        // Had once the other waits.
+        let mut pair = same.lock().unwrap();
+        notifies.notify_all();
+        pair[0] = 1;
+        panic!("in the middle (a test)");
+    });
+    assert_eq!(changed.wait_while(&mut pair, |_| true), Err(LockError::Poisoned));
+    assert_eq!(*pair, [1, 0], "the guard holds the lock");
+    // Nobody is told that this is all that there was to repair.
+    pair[1] = 1;
+    assert_eq!(changed.wait_timeout(&mut pair, SHORT), Err(LockError::Poisoned));
+    drop(pair);
+    assert!(panics.join().is_err());
+    assert_eq!(lock.lock().map(|_| ()), Err(LockError::Poisoned));
+    let mut pair = lock.lock_recovering(|pair| pair[1] = pair[0]);
+    assert_eq!((changed.wait_timeout(&mut pair, SHORT), *pair), (Ok(false), [1, 1]));
+    drop(pair);
+    assert_eq!(*lock.lock().unwrap(), [1, 1]);
+}
+
+#[test]
 fn a_barrier_lets_all_through_in_rounds_and_breaks_for_all() {
     let barrier = Barrier::new(4).unwrap();
     let leaders = AtomicU64::new(0);

@@ -63,7 +63,8 @@ impl Condition {
     ///
     /// # Errors
     /// [`OwnerDied`](LockError::OwnerDied), [`Poisoned`](LockError::Poisoned): the guard holds the lock all the same, and
-    /// what it guards is to be repaired: otherwise it stays poisoned. [`Memory`](LockError::Memory).
+    /// leaves it poisoned when it is dropped. Drop it, and take the lock by
+    /// [`lock_recovering`](super::Lock::lock_recovering), which repairs. [`Memory`](LockError::Memory).
     pub fn wait<T: Plain>(&self, guard: &mut Guard<'_, T>) -> Result<(), LockError> {
         self.wait_until(guard, None).map(|_| ())
     }
