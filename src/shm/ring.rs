@@ -30,7 +30,7 @@ pub(crate) enum SlotState {
     Full,
     /// A consumer reads it.
     Taken,
-    /// Its producer died, or gave up: consumers step over it.
+    /// Its producer died, or gave up: consumers step over it, and producers of the next turn too.
     Skipped,
     /// Somebody wrote over the word.
     Damaged,
@@ -66,6 +66,13 @@ impl SlotWord {
         // SeqCst: a producer's claim comes before its look at whether the ring is closed. Acquire: whoever claims a slot
         // sees what the last owner did to it; pairs with `publish` and `release`.
         at.compare_exchange(self.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// SKIPPED t → EMPTY t+1, by who has come to it and knows that all before it was taken. Who skips it does not know that,
+    /// and a consumer whose hint is late takes a slot of the next turn as a sign of it.
+    #[cold]
+    fn pass(self, at: &AtomicU64) -> bool {
+        self.step(at, Self::new(SlotState::Empty, self.turn().wrapping_add(1), 0, 0))
     }
 
     #[inline]
@@ -205,6 +212,11 @@ impl<S: Slots> Ring<'_, S> {
             let seen = SlotWord::load(word);
             let ahead = seen.turn().wrapping_sub(place.turn).cast_signed();
             if ahead < 0 {
+                if ahead == -1 && seen.state() == SlotState::Skipped {
+                    // No consumer has come to it yet. None needs to: we have come round, so all before it has been read.
+                    let _ = seen.pass(word);
+                    continue;
+                }
                 // The last lap's value is still there.
                 return Err(NoSlot::NotNow);
             }
@@ -292,8 +304,7 @@ impl<S: Slots> Ring<'_, S> {
                 }
                 SlotState::Taken => place = self.after(place),
                 SlotState::Skipped => {
-                    let next = place.turn.wrapping_add(1);
-                    if seen.step(word, SlotWord::new(SlotState::Empty, next, 0, 0)) {
+                    if seen.pass(word) {
                         freed();
                     }
                 }

@@ -9,6 +9,7 @@ mod permits;
 mod random;
 mod refused;
 mod roles;
+mod skipped;
 mod slow;
 mod steps;
 

@@ -7,7 +7,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::model;
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::shm::ring::{Fence, NoSlot, Ring, Slots};
 use crate::shm::wake::Signal;
 
@@ -193,6 +193,73 @@ fn a_dead_ones_slot_goes_on() {
             assert_eq!([ring.get(4), ring.get(4)], [Ok(1), Ok(2)], "R4: a slot was lost");
         });
     }
+}
+
+/// A slot that was skipped has room for the next turn, whether or not a consumer has come to it; and of two producers and a
+/// consumer that meet there, each has it once.
+#[test]
+fn a_skipped_slot_has_room_for_the_next_turn() {
+    let met = Met::default();
+    let early = met.clone();
+    model(70, move || {
+        let ring = Two::new();
+        let claim = ring.ring().claim_empty(9).unwrap();
+        // SAFETY: loom reports it if anybody else is at the slot.
+        ring.values[claim.index].with_mut(|at| unsafe { *at = 0 });
+        ring.put(1, 1).unwrap();
+        assert!(ring.ring().sweep(9, |_, _| ()));
+        let consumer = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || (0..2).filter_map(|_| ring.get(3).ok()).collect::<Vec<u32>>())
+        };
+        let producer = {
+            let ring = Arc::clone(&ring);
+            // The only place is the skipped one, until the consumer has read the other.
+            thread::spawn(move || ring.put(2, 3))
+        };
+        let mine = ring.put(1, 2);
+        let theirs = producer.join().unwrap();
+        let mut all = consumer.join().unwrap();
+        assert!(mine.is_ok() || theirs.is_ok(), "R4: the skipped slot is lost until somebody reads");
+        assert_eq!(all.first(), Some(&1), "R1: it was put first");
+        early.note(all.len() - 1);
+        all.extend(std::iter::from_fn(|| ring.get(3).ok()));
+        let put = [(1, true), (2, mine.is_ok()), (3, theirs.is_ok())];
+        let expected: Vec<u32> = put.into_iter().filter_map(|(value, was)| was.then_some(value)).collect();
+        all.sort_unstable();
+        assert_eq!(all, expected, "R1: lost, or got twice");
+    });
+    met.check(2);
+}
+
+/// A slow consumer puts the hint back behind a slot that is skipped: the next one takes no value of the same turn for read.
+#[test]
+fn a_skipped_slot_does_not_hide_what_was_put_before_it() {
+    let met = Met::default();
+    let early = met.clone();
+    model(3, move || {
+        let ring = Two::new();
+        for value in [1, 2] {
+            ring.put(1, value).unwrap();
+            assert_eq!(ring.get(2), Ok(value));
+        }
+        ring.put(1, 3).unwrap();
+        let claim = ring.ring().claim_empty(9).unwrap();
+        assert_eq!(claim.index, 1);
+        // Behind the first value: who got it stores its hint only now.
+        ring.head.store(1, Ordering::Relaxed);
+        assert!(ring.ring().sweep(9, |_, _| ()));
+        let producer = {
+            let ring = Arc::clone(&ring);
+            // In the third value's place, once that is read.
+            thread::spawn(move || ring.put(1, 4))
+        };
+        assert_eq!(ring.get(3), Ok(3), "R2: it was put before the slot that was skipped");
+        let put = producer.join().unwrap();
+        early.note(usize::from(put.is_ok()));
+        assert_eq!(ring.get(3), put.map(|()| 4));
+    });
+    met.check(2);
 }
 
 // ── sleeping and waking ────────────────────────────────────────────────────────────────────────────────────────────
