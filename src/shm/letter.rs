@@ -250,8 +250,9 @@ impl Lane<'_> {
 
     fn abandon(&self, claim: Claim) {
         self.ring.abandon(claim);
-        // A consumer makes room of it.
+        // What lies behind it can be got, and whoever comes round has room again.
         self.sleepers.items.wake_one_fenced();
+        self.sleepers.space.wake_one_fenced();
     }
 
     /// Receives the oldest message, without waiting, into one that is still [new](Arrived::new).

@@ -337,20 +337,22 @@ impl<S: Slots> Ring<'_, S> {
         place
     }
 
-    /// Whether a place stands at its turn, in this state.
-    fn is_at(&self, place: Place, state: SlotState) -> bool {
-        let seen = SlotWord::load(self.slots.word(place.index));
-        seen.turn() == place.turn && seen.state() == state
-    }
-
     /// Whether a value can be claimed: the oldest, not one behind another that is still being written.
     pub(crate) fn has_full(&self) -> bool {
-        self.is_at(self.walk(self.head, is_read), SlotState::Full)
+        let place = self.walk(self.head, is_read);
+        let seen = SlotWord::load(self.slots.word(place.index));
+        seen.turn() == place.turn && seen.state() == SlotState::Full
     }
 
     /// Whether a slot can be claimed for writing: the next, not one behind another that is still being read.
     pub(crate) fn has_empty(&self) -> bool {
-        self.is_at(self.walk(self.tail, is_claimed), SlotState::Empty)
+        let place = self.walk(self.tail, is_claimed);
+        let seen = SlotWord::load(self.slots.word(place.index));
+        match seen.state() {
+            SlotState::Empty => seen.turn() == place.turn,
+            SlotState::Skipped => seen.turn() == place.turn.wrapping_sub(1),
+            _ => false,
+        }
     }
 
     /// How many values wait to be read. Close, while others are at it; it takes as long as the hints are late.

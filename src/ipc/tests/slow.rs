@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Serialize, Serializer};
+
 use super::roles::HANG;
-use crate::ipc::{Queue, QueueError};
+use crate::ipc::{Queue, QueueError, SharedSlice};
 use crate::shm::step::plan::stopped_at;
 
 type Waiting<R> = std::thread::JoinHandle<R>;
@@ -119,4 +121,31 @@ fn a_place_behind_one_that_is_read_slowly_is_given_to_who_sleeps() {
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(slow.finish(), Ok(1));
     assert_eq!(soon(producers, "there is a place, and a producer sleeps"), [Ok(()), Ok(())]);
+}
+
+/// A slice that travels twice in one value: the second time it is gone already.
+struct Twice(Option<SharedSlice<u8>>);
+
+impl Serialize for Twice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.0, &self.0).serialize(serializer)
+    }
+}
+
+/// A place that a producer gave up, since its value could not travel after all, is given to who sleeps for it.
+#[test]
+fn a_place_that_is_given_up_is_given_to_who_sleeps() {
+    const NOTED: u32 = 4;
+    let _alone = crate::shm::alone();
+    let queue = Queue::bounded(1).unwrap();
+    let failing = {
+        let queue: Queue<Twice> = queue.clone();
+        stopped_at(NOTED, move || queue.put(Twice(Some(SharedSlice::from_slice(&[1]).unwrap()))).is_ok())
+    };
+    let producers = {
+        let queue = queue.clone();
+        asleep(1, move || queue.put(Twice(None)))
+    };
+    assert!(!failing.finish(), "a slice travelled twice");
+    assert_eq!(soon(producers, "there is a place, and a producer sleeps"), [Ok(())]);
 }
