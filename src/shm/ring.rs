@@ -70,7 +70,7 @@ impl SlotWord {
 
     /// SKIPPED t → EMPTY t+1, by who has come to it and knows that all before it was taken. Who skips it does not know that,
     /// and a consumer whose hint is late takes a slot of the next turn as a sign of it.
-    #[cold]
+    #[inline]
     fn pass(self, at: &AtomicU64) -> bool {
         self.step(at, Self::new(SlotState::Empty, self.turn().wrapping_add(1), 0, 0))
     }
@@ -212,9 +212,9 @@ impl<S: Slots> Ring<'_, S> {
             let seen = SlotWord::load(word);
             let ahead = seen.turn().wrapping_sub(place.turn).cast_signed();
             if ahead < 0 {
-                if ahead == -1 && seen.state() == SlotState::Skipped {
+                if seen.state() == SlotState::Skipped {
                     // No consumer has come to it yet. None needs to: we have come round, so all before it has been read.
-                    let _ = seen.pass(word);
+                    seen.pass(word);
                     continue;
                 }
                 // The last lap's value is still there.
