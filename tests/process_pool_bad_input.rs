@@ -307,7 +307,7 @@ fn a_result_that_fails_when_it_was_put_down_gives_its_room_back() {
         assert!(matches!(run(true, false), Err(TaskError::Encode { .. })));
         // It was returned, and has arrived; what happens to the worker's copy is nobody's business.
         assert_eq!(run(false, true).unwrap().slice.len(), 5000);
-        let large = || pool.apply_async(many, (1000,)).unwrap().join_timeout(HANG / 4);
+        let large = || pool.apply_async(many, (1000,)).unwrap().join_timeout(HANG / 8);
         assert!((0..3).all(|_| large() == Ok(vec![7; 1000])));
     }
     let after = millpond::ipc::stats().unwrap();

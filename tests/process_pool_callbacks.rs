@@ -89,7 +89,7 @@ fn a_callback_may_join_its_pool_when_the_workers_have_left() {
     };
     pool.apply_async_then(work, (1,), joins).unwrap();
     let own = Err(PoolError::OwnWorker);
-    assert_eq!(from.recv_timeout(HANG), Ok((own.clone(), own)));
+    assert_eq!(from.recv_timeout(HANG / 8), Ok((own.clone(), own)));
     assert_eq!(pool.join_timeout(HANG), Ok(()));
     drop(pool);
     audit.expect_unchanged();
