@@ -125,7 +125,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes up to `most` entries out, but not more than their share among `sharers` (and at least one, if there is any).
-    /// Returns how many.
+    /// Returns how many. `each` is called under the front's lock: not for what a stranger may make long.
     #[inline]
     pub(super) fn take(&self, most: usize, sharers: usize, mut each: impl FnMut(NonNull<T>)) -> usize {
         if self.is_empty() {

@@ -317,7 +317,11 @@ impl Shared {
         self.close();
         self.state.fetch_max(HALTED, Ordering::SeqCst);
         for queue in &self.queues {
-            while queue.take(64, 1, |raw| self.discard(Entry::from_queue(raw))) > 0 {}
+            // One after the other, each when the queue's lock is free again: a callback may wait for whoever takes the next.
+            let mut one = None;
+            while queue.take(1, 1, |raw| one = Some(Entry::from_queue(raw))) > 0 {
+                one.take().into_iter().for_each(|entry| self.discard(entry));
+            }
         }
         for stealer in &self.stealers {
             loop {

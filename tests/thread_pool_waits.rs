@@ -1,0 +1,76 @@
+//! Programs in which somebody waits: for room, for results, for the pool's end. Each runs in a thread of its own, so that a
+//! wait without end fails its test.
+#![cfg(feature = "thread")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use millpond::thread::ThreadPool;
+use millpond::TaskError;
+
+#[path = "common/pools.rs"]
+mod pools;
+
+use pools::{LONG, bump, occupy, pool};
+
+/// Runs a program to its end, or fails.
+fn ends(program: impl FnOnce() + Send + 'static) {
+    let (tell, hear) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        program();
+        tell.send(()).unwrap();
+    });
+    match hear.recv_timeout(LONG) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it waits for ever"),
+        _ => thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)),
+    }
+}
+
+#[test]
+fn a_callback_of_a_discarded_task_may_terminate_and_join_its_pool() {
+    ends(|| {
+        let pool = Arc::new(pool(1));
+        let go = occupy(&pool);
+        let (tell, hear) = mpsc::channel();
+        for joins in [false, true] {
+            let (inner, tell) = (Arc::clone(&pool), tell.clone());
+            let mut go = joins.then(|| go.clone());
+            let then = move |result: Result<(), TaskError>| {
+                inner.terminate();
+                if joins {
+                    // Nobody else holds the worker any more: it ends, though this thread still discards.
+                    drop(go.take());
+                    inner.join().unwrap();
+                }
+                tell.send(result).unwrap();
+            };
+            pool.apply_async_then(|| (), then).unwrap();
+        }
+        drop(go);
+        pool.terminate();
+        assert_eq!([(); 2].map(|()| hear.recv().unwrap()), [Err(TaskError::Cancelled), Err(TaskError::Cancelled)]);
+    });
+}
+
+#[test]
+fn what_a_discarded_task_had_may_terminate_its_pool_when_it_is_dropped() {
+    struct Last(Arc<ThreadPool>, Arc<AtomicUsize>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.terminate();
+            bump(&self.1);
+        }
+    }
+    ends(|| {
+        let pool = Arc::new(pool(1));
+        let go = occupy(&pool);
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let last = Last(Arc::clone(&pool), Arc::clone(&dropped));
+        pool.spawn(move || drop(last)).unwrap();
+        pool.terminate();
+        drop(go);
+        pool.join().unwrap();
+        assert_eq!((dropped.load(Ordering::Relaxed), pool.progress().cancelled), (1, 1));
+    });
+}
