@@ -119,6 +119,23 @@ fn a_panic_with_a_value_that_panics_harms_nobody() {
 }
 
 #[test]
+fn a_panic_with_a_value_that_panics_with_another_harms_nobody() {
+    /// Panics with something when it is dropped, and that again.
+    struct Mine(u32);
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                std::panic::panic_any(Self(self.0 - 1));
+            }
+        }
+    }
+    let thread = Thread::spawn("minefield", || -> u8 { std::panic::panic_any(Mine(2)) }).unwrap();
+    let error = thread.join_timeout(AGES).unwrap_err();
+    assert_eq!(error.to_string(), "the thread 'minefield' panicked: with a value that is no text");
+    assert!(thread.is_finished());
+}
+
+#[test]
 fn a_value_that_nobody_wants_is_dropped_even_if_that_panics() {
     static BLOWN: Event = Event::new();
     static GO: Event = Event::new();

@@ -5,13 +5,13 @@ use std::any::Any;
 use std::cell::Cell;
 use std::error::Error;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::primitive::{AtomicU64, Ordering};
 use crate::sync::{Event, Lock};
+use crate::task::panics::{forget_payload, guarded};
 
 /// The number of a thread: never used twice in a process.
 ///
@@ -257,11 +257,10 @@ impl ThreadBuilder {
         let reached = Arc::clone(&end);
         let spawned = builder.spawn(move || {
             ID.set(id.get());
-            let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+            let outcome = guarded(work);
             *reached.outcome.lock() = Some(outcome.map_err(|panic| {
                 let message = message_of(&*panic);
-                // The panic's value is the program's, and may panic when it is dropped.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                forget_payload(panic);
                 message
             }));
             reached.done.set();
