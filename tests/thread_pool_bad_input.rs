@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use millpond::thread::ThreadPool;
+use millpond::thread::{MapOptions, ThreadPool};
 use millpond::{PoolError, TaskError, WhenFull};
 
 #[path = "common/pools.rs"]
@@ -122,6 +122,74 @@ fn callbacks_and_closures_that_panic_when_they_are_dropped_are_dropped_once() {
     let closure = grumpy();
     assert_eq!(pool.spawn(move || drop(closure)), Err(PoolError::Closed));
     assert_eq!(dropped.load(Ordering::Relaxed), 8);
+}
+
+/// Panics when it is dropped, also by a panic: that ends the process.
+struct Grumpier(Arc<AtomicUsize>);
+impl Drop for Grumpier {
+    fn drop(&mut self) {
+        bump(&self.0);
+        panic!("dropped");
+    }
+}
+
+/// Runs a test's program in a child, since what it does wrong ends its process.
+fn in_a_child(name: &str, program: impl FnOnce()) {
+    const VARIABLE: &str = "MILLPOND_TEST_PROGRAM";
+    if std::env::var_os(VARIABLE).is_some_and(|program| program == name) {
+        return program();
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads", "1"])
+        .env(VARIABLE, name)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_a_scope_that_panics_leaves_may_panic_when_it_is_dropped() {
+    in_a_child("what_a_scope_that_panics_leaves_may_panic_when_it_is_dropped", || {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let grumpy = || Grumpier(Arc::clone(&dropped));
+        let pool = pool(1);
+        let said = |scope: &dyn Fn()| *catch_unwind(AssertUnwindSafe(scope)).unwrap_err().downcast::<&str>().unwrap();
+        // The closure's value, which nobody gets.
+        let by_a_task = said(&|| {
+            pool.scope(|s| {
+                s.spawn(|| panic!("task"));
+                grumpy()
+            });
+        });
+        assert_eq!((by_a_task, dropped.load(Ordering::Relaxed)), ("task", 1));
+        // What a task panicked with, when the closure panicked too.
+        let by_the_closure = said(&|| {
+            let mine = grumpy();
+            pool.scope(|s| {
+                s.spawn(|| std::panic::panic_any(mine));
+                panic!("closure");
+            });
+        });
+        assert_eq!((by_the_closure, dropped.load(Ordering::Relaxed)), ("closure", 2));
+    });
+}
+
+#[test]
+fn what_a_piece_leaves_may_panic_when_it_is_dropped() {
+    in_a_child("what_a_piece_leaves_may_panic_when_it_is_dropped", || {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let items = || [None, Some(Grumpier(Arc::clone(&dropped))), Some(Grumpier(Arc::clone(&dropped)))];
+        let pool = pool(1);
+        let options = || MapOptions::new().chunk_size(3);
+        let function = |_| -> () { panic!("function") };
+        let panicked = |result: Result<(), _>| matches!(&result, Err(TaskError::Panicked { message, .. }) if message == "function");
+        let mut in_order = pool.imap_with(options(), items(), function).unwrap();
+        assert!(in_order.next().is_some_and(panicked) && in_order.next().is_none());
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+        let mut as_they_come = pool.imap_unordered_with(options(), items(), function).unwrap();
+        assert!(as_they_come.next().is_some_and(panicked) && as_they_come.next().is_none());
+        assert_eq!(dropped.load(Ordering::Relaxed), 4);
+    });
 }
 
 #[test]

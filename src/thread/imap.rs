@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::ThreadPool;
 use crate::os::{Futex, Lock};
 use crate::primitive::Ordering;
+use crate::task::panics::{drop_quietly, guarded, message};
 use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 
 /// Pieces under way for each worker: one runs, the others wait for it.
@@ -18,8 +19,13 @@ type Piece<R> = (Vec<R>, Option<TaskError>);
 /// The function on one piece. What `f` panics with ends the piece: later items of it are dropped.
 fn piece<T, R>(items: Vec<T>, f: &impl Fn(T) -> R) -> Piece<R> {
     let mut results = Vec::with_capacity(items.len());
-    let outcome = crate::task::panics::guarded(|| items.into_iter().for_each(|item| results.push(f(item))));
-    let error = outcome.err().map(|payload| TaskError::Panicked { message: crate::task::panics::message(payload) });
+    let mut items = items.into_iter();
+    let outcome = guarded(|| items.by_ref().for_each(|item| results.push(f(item))));
+    let error = outcome.err().map(|payload| TaskError::Panicked { message: message(payload) });
+    // Not by the panic: one in them would end the process.
+    for item in items {
+        drop_quietly(item);
+    }
     (results, error)
 }
 

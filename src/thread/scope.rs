@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::{here, memory};
 use crate::os::Lock;
 use crate::task::Ran;
-use crate::task::panics::{forget_payload, guarded};
+use crate::task::panics::{drop_quietly, forget_payload, guarded};
 
 /// Where tasks are spawned that may borrow what lives longer than the scope: see
 /// [`ThreadPool::scope`](super::ThreadPool::scope).
@@ -123,7 +123,15 @@ where
     }
     let panic = scope.panic.lock().take();
     match (result, panic) {
-        (Err(payload), _) | (Ok(_), Some(payload)) => resume_unwind(payload),
         (Ok(value), None) => value,
+        // What nobody gets is dropped before the panic goes on: one in it would end the process.
+        (Ok(value), Some(payload)) => {
+            drop_quietly(value);
+            resume_unwind(payload)
+        }
+        (Err(payload), of_a_task) => {
+            of_a_task.into_iter().for_each(forget_payload);
+            resume_unwind(payload)
+        }
     }
 }
