@@ -5,9 +5,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use millpond::thread::ThreadPool;
-use millpond::TaskError;
+use millpond::{Dispatch, TaskError};
 
 #[path = "common/pools.rs"]
 mod pools;
@@ -72,5 +73,24 @@ fn what_a_discarded_task_had_may_terminate_its_pool_when_it_is_dropped() {
         drop(go);
         pool.join().unwrap();
         assert_eq!((dropped.load(Ordering::Relaxed), pool.progress().cancelled), (1, 1));
+    });
+}
+
+#[test]
+fn a_submitter_gets_the_room_of_the_worker_that_was_picked() {
+    ends(|| {
+        let pool = ThreadPool::builder().workers(3).dispatch(Dispatch::RoundRobin).queue_bound(1).build().unwrap();
+        let pool = Arc::new(pool);
+        let mut goes: Vec<_> = (0..3).map(|_| occupy(&pool)).collect();
+        (0..3).for_each(|_| pool.spawn(|| ()).unwrap());
+        let inner = Arc::clone(&pool);
+        let (tell, hear) = mpsc::channel();
+        let submitter = thread::spawn(move || tell.send(inner.spawn(|| ())).unwrap());
+        // It waits for room in the first worker's queue by then, most likely.
+        thread::sleep(Duration::from_millis(50));
+        drop(goes.remove(0));
+        assert_eq!(hear.recv_timeout(LONG), Ok(Ok(())), "while the others are still busy");
+        submitter.join().unwrap();
+        drop(goes);
     });
 }

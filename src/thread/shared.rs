@@ -137,12 +137,9 @@ impl Shared {
         self.dispatch != Dispatch::SharedQueue
     }
 
-    /// Hands an entry to a worker, or says what to do with it instead.
+    /// Hands an entry to whichever worker takes it, or says what to do with it instead.
     #[inline]
-    fn offer(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
-        if self.picks() {
-            return self.offer_picked(entry);
-        }
+    fn offer_to_all(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
         if self.bound == usize::MAX
             && let Some(own) = self.seat()
         {
@@ -160,12 +157,17 @@ impl Shared {
         Ok(())
     }
 
-    /// Under round robin and random: a worker is picked.
-    fn offer_picked(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
+    /// Under round robin and random: picks a worker.
+    fn pick(&self) -> usize {
         let picked = match self.dispatch {
             Dispatch::Random => seat::draw(),
             _ => self.turn.fetch_add(1, Ordering::Relaxed),
-        } % self.queues.len();
+        };
+        picked % self.queues.len()
+    }
+
+    /// Hands an entry to the worker that was picked.
+    fn offer_to(&self, picked: usize, entry: Entry) -> Result<(), (Refusal, Entry)> {
         push(&self.queues[picked], entry)?;
         self.sleep.own_work_was_added(picked);
         Ok(())
@@ -174,16 +176,29 @@ impl Shared {
     /// Hands an entry to a worker. What to do when the queue is full, the pool's settings say.
     #[inline]
     pub(super) fn submit(&self, entry: Entry) -> Result<(), PoolError> {
-        match self.offer(entry) {
+        if self.picks() {
+            return self.submit_picked(entry);
+        }
+        match self.offer_to_all(entry) {
             Ok(()) => Ok(()),
-            Err((refusal, entry)) => self.refused(refusal, entry),
+            Err((refusal, entry)) => self.refused(refusal, entry, |entry| self.offer_to_all(entry)),
+        }
+    }
+
+    fn submit_picked(&self, entry: Entry) -> Result<(), PoolError> {
+        // Once for each entry: who waits for room waits for that worker's.
+        let picked = self.pick();
+        match self.offer_to(picked, entry) {
+            Ok(()) => Ok(()),
+            Err((refusal, entry)) => self.refused(refusal, entry, |entry| self.offer_to(picked, entry)),
         }
     }
 
     /// Hands over an entry that its owner can do without: a ticket.
     pub(super) fn submit_ticket(&self, entry: Entry) -> Result<(), Entry> {
         self.outside.add_ticket();
-        self.offer(entry).map_err(|(_, entry)| {
+        let offered = if self.picks() { self.offer_to(self.pick(), entry) } else { self.offer_to_all(entry) };
+        offered.map_err(|(_, entry)| {
             self.outside.remove_ticket();
             entry
         })
@@ -191,13 +206,18 @@ impl Shared {
 
     #[cold]
     #[inline(never)]
-    fn refused(&self, refusal: Refusal, entry: Entry) -> Result<(), PoolError> {
+    fn refused(
+        &self,
+        refusal: Refusal,
+        entry: Entry,
+        again: impl FnMut(Entry) -> Result<(), (Refusal, Entry)>,
+    ) -> Result<(), PoolError> {
         let error = match (refusal, self.when_full) {
             (Refusal::Closed, _) => PoolError::Closed,
             (Refusal::NoMemory, _) => PoolError::OutOfMemory,
             (Refusal::Full, WhenFull::Fail) => PoolError::Full { bound: self.bound },
             (Refusal::Full, WhenFull::Block) if self.seat().is_none() => {
-                return self.wait_for_room(entry);
+                return self.wait_for_room(entry, again);
             }
             (Refusal::Full, _) => {
                 self.run_here(entry);
@@ -208,12 +228,16 @@ impl Shared {
         Err(error)
     }
 
-    fn wait_for_room(&self, entry: Entry) -> Result<(), PoolError> {
+    fn wait_for_room(
+        &self,
+        entry: Entry,
+        mut again: impl FnMut(Entry) -> Result<(), (Refusal, Entry)>,
+    ) -> Result<(), PoolError> {
         let mut waiting = Some(entry);
         let mut refusal = Refusal::Full;
         self.room.wait(|| {
             let Some(entry) = waiting.take() else { return true };
-            match self.offer(entry) {
+            match again(entry) {
                 Ok(()) => true,
                 Err((why, entry)) => {
                     waiting = Some(entry);
@@ -224,7 +248,7 @@ impl Shared {
         });
         match waiting {
             None => Ok(()),
-            Some(entry) => self.refused(refusal, entry),
+            Some(entry) => self.refused(refusal, entry, again),
         }
     }
 
