@@ -2,12 +2,13 @@
 //! wait without end fails its test.
 #![cfg(feature = "thread")]
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use millpond::thread::ThreadPool;
+use millpond::thread::{ImapUnordered, ThreadPool};
 use millpond::{Dispatch, TaskError};
 
 #[path = "common/pools.rs"]
@@ -93,4 +94,29 @@ fn a_submitter_gets_the_room_of_the_worker_that_was_picked() {
         submitter.join().unwrap();
         drop(goes);
     });
+}
+
+type Numbers<'pool> = ImapUnordered<'pool, Range<usize>, fn(usize) -> usize, usize>;
+
+#[test]
+fn results_as_they_come_may_be_waited_for_by_the_only_worker() {
+    for taken_before in [0, 1, 3] {
+        ends(move || {
+            let pool = &*Box::leak(Box::new(pool(1)));
+            let make = || pool.imap_unordered(0..10, (|n| n) as fn(usize) -> usize).unwrap();
+            let (tell, hear) = mpsc::channel();
+            let (give, given) = mpsc::channel::<Numbers<'_>>();
+            let mut results = (taken_before > 0).then(make);
+            let before: usize = results.iter_mut().flatten().take(taken_before).map(Result::unwrap).sum();
+            let task = thread::spawn(move || {
+                pool.apply(move || {
+                    tell.send(()).unwrap();
+                    given.recv().unwrap().map(Result::unwrap).sum::<usize>()
+                })
+            });
+            hear.recv().unwrap();
+            give.send(results.unwrap_or_else(make)).unwrap();
+            assert_eq!(before + task.join().unwrap().unwrap(), 45);
+        });
+    }
 }

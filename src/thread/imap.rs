@@ -188,6 +188,10 @@ impl<R> Basket<R> {
         self.count.wake_one();
     }
 
+    fn is_empty(&self) -> bool {
+        self.pieces.lock().is_empty()
+    }
+
     fn take(&self) -> Piece<R> {
         loop {
             // Acquire: pairs with the Release in `put`.
@@ -207,8 +211,9 @@ impl<R> Basket<R> {
 pub struct ImapUnordered<'pool, I: Iterator, F, R> {
     stream: Stream<'pool, I, F, R>,
     under_way: usize,
-    /// The tasks, if this thread is a worker of the pool: it helps instead of sleeping.
-    own: VecDeque<TaskHandle<()>>,
+    /// All tasks that have not finished, and some that have: a worker of the pool that wants a result does what has not
+    /// started. The iterator may have been made elsewhere.
+    tasks: VecDeque<TaskHandle<()>>,
     basket: Arc<Basket<R>>,
 }
 
@@ -222,7 +227,7 @@ where
         let mut new = Self {
             stream: Stream::new(pool, options, items, f),
             under_way: 0,
-            own: VecDeque::new(),
+            tasks: VecDeque::new(),
             basket: Arc::new(Basket { pieces: Lock::new(VecDeque::new()), count: Futex::new(0) }),
         };
         new.submit()?;
@@ -235,14 +240,25 @@ where
             self.under_way += 1;
             // A refused task is dropped, and its promise put down as cancelled: it counts as under way.
             let task = move || promise.keep(task());
-            let pool = self.stream.pool;
-            if pool.is_own_worker() {
-                self.own.push_back(pool.apply_async(task)?);
-            } else {
-                pool.spawn(task)?;
+            if self.tasks.len() >= 2 * self.stream.most {
+                self.tasks.retain(|task| !task.is_finished());
             }
+            self.tasks.push_back(self.stream.pool.apply_async(task)?);
         }
         Ok(())
+    }
+
+    /// The next piece that was put down.
+    fn wait(&mut self) -> Piece<R> {
+        // Outside the pool there is nothing to do but to sleep. A worker may sleep when no task is left that it could do.
+        while self.stream.pool.is_own_worker()
+            && self.basket.is_empty()
+            && let Some(oldest) = self.tasks.pop_front()
+        {
+            // Its piece is in the basket then; a task that never ran has put down that it was cancelled.
+            let _ = oldest.join();
+        }
+        self.basket.take()
     }
 }
 
@@ -265,11 +281,7 @@ where
             if self.under_way == 0 {
                 return None;
             }
-            if let Some(oldest) = self.own.pop_front() {
-                // Its piece is in the basket then; a task that never ran has put down that it was cancelled.
-                let _ = oldest.join();
-            }
-            let (results, error) = self.basket.take();
+            let (results, error) = self.wait();
             self.under_way -= 1;
             let error = match (error, &self.stream.refused) {
                 (Some(TaskError::Cancelled), Some(refused)) => Some(refused.clone().into()),
