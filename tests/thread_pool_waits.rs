@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use millpond::thread::{ImapUnordered, ThreadPool};
-use millpond::{Dispatch, TaskError};
+use millpond::thread::{ImapUnordered, MapOptions, ThreadPool};
+use millpond::{Dispatch, PoolError, TaskError, WhenFull};
 
 #[path = "common/pools.rs"]
 mod pools;
@@ -94,6 +94,61 @@ fn a_submitter_gets_the_room_of_the_worker_that_was_picked() {
         submitter.join().unwrap();
         drop(goes);
     });
+}
+
+#[test]
+fn a_full_queue_keeps_no_worker_from_a_scope_or_a_map() {
+    ends(|| {
+        let pool = ThreadPool::builder().workers(2).queue_bound(1).build().unwrap();
+        let goes = [occupy(&pool), occupy(&pool)];
+        pool.spawn(|| ()).unwrap();
+        // Both have to run at once, so both workers have to come.
+        let both = Barrier::new(2);
+        pool.scope(|s| {
+            s.spawn(|| drop(both.wait()));
+            s.spawn(|| drop(both.wait()));
+            drop(goes);
+        });
+    });
+    ends(|| {
+        let pool = ThreadPool::builder().workers(4).queue_bound(1).build().unwrap();
+        let goes = [(); 4].map(|()| occupy(&pool));
+        pool.spawn(|| ()).unwrap();
+        let all = Barrier::new(4);
+        thread::scope(|scope| {
+            let map = scope.spawn(|| pool.map_with(MapOptions::new().chunk_size(1), 0..4, |_| drop(all.wait())));
+            // It has begun by then, most likely: whenever it does, all workers have to come.
+            thread::sleep(Duration::from_millis(20));
+            drop(goes);
+            map.join().unwrap().unwrap();
+        });
+    });
+}
+
+#[test]
+fn what_makes_workers_come_to_a_scope_fills_no_queue() {
+    for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin] {
+        let builder = ThreadPool::builder().workers(1).dispatch(dispatch);
+        let pool = builder.queue_bound(2).when_full(WhenFull::Fail).build().unwrap();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let submit = || {
+            let ran = Arc::clone(&ran);
+            pool.spawn(move || bump(&ran))
+        };
+        for round in 1..=3 {
+            let go = occupy(&pool);
+            pool.scope(|s| {
+                assert_eq!(submit(), Ok(()));
+                s.spawn(|| ());
+                assert_eq!(submit(), Ok(()));
+                assert_eq!(submit(), Err(PoolError::Full { bound: 2 }));
+                drop(go);
+            });
+            // Behind the other two.
+            while pool.apply(|| ()).is_err() {}
+            assert_eq!(ran.load(Ordering::Relaxed), 2 * round);
+        }
+    }
 }
 
 type Numbers<'pool> = ImapUnordered<'pool, Range<usize>, fn(usize) -> usize, usize>;

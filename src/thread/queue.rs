@@ -7,8 +7,10 @@
 //! Q2. `put` is the number of entries that lie in their slots; a front that reads it with Acquire sees them.
 //! Q3. Nothing is put in after `close` has returned.
 //! Q4. A segment is given back by the front, after the back has linked its successor.
+//! Q5. Of the entries that count no more than the bound are in it; those that were put in beside it do not count.
 
 use core::ptr::{self, NonNull};
+use std::collections::VecDeque;
 
 use super::segments::{self, SLOTS, Segment};
 use crate::os::Lock;
@@ -20,6 +22,9 @@ struct Back<T> {
     segment: *mut Segment<T>,
     at: usize,
     closed: bool,
+    /// What `put` was for each entry that was put in beside the bound. Those that were taken out are forgotten when the
+    /// queue seems full.
+    beside: VecDeque<usize>,
 }
 
 /// The end at which they are taken out.
@@ -61,7 +66,7 @@ struct FrontSide<T> {
 pub(super) struct Queue<T> {
     back: Apart<BackSide<T>>,
     front: Apart<FrontSide<T>>,
-    /// The most entries.
+    /// The most entries that count.
     bound: usize,
 }
 
@@ -71,12 +76,12 @@ unsafe impl<T> Send for Queue<T> {}
 unsafe impl<T> Sync for Queue<T> {}
 
 impl<T> Queue<T> {
-    /// An empty queue for at most `bound` entries. It takes its first segment when it is first used.
+    /// An empty queue for at most `bound` entries that count. It takes its first segment when it is first used.
     pub(super) fn new(bound: usize) -> Self {
         let segment = ptr::null_mut();
         Self {
             back: Apart(BackSide {
-                end: Lock::new(Back { segment, at: SLOTS, closed: false }),
+                end: Lock::new(Back { segment, at: SLOTS, closed: false, beside: VecDeque::new() }),
                 put: AtomicUsize::new(0),
             }),
             front: Apart(FrontSide { end: Lock::new(Front { segment, at: 0 }), taken: AtomicUsize::new(0) }),
@@ -94,11 +99,55 @@ impl<T> Queue<T> {
         }
         let count = put.load(Ordering::Relaxed);
         // SeqCst: a submitter that waits for room looks here after it has said so (`room.rs`).
-        if self.bound != usize::MAX && count.wrapping_sub(self.front.0.taken.load(Ordering::SeqCst)) >= self.bound {
+        if self.bound != usize::MAX
+            && count.wrapping_sub(self.front.0.taken.load(Ordering::SeqCst)) >= self.bound
+            && self.is_full(&mut back, count)
+        {
             return Err(Refusal::Full);
         }
+        self.append(&mut back, count, entry)
+    }
+
+    /// Puts an entry in that does not count (Q5).
+    pub(super) fn push_beside(&self, entry: NonNull<T>) -> Result<(), Refusal> {
+        let mut back = self.back.0.end.lock();
+        if back.closed {
+            return Err(Refusal::Closed);
+        }
+        let count = self.back.0.put.load(Ordering::Relaxed);
+        self.forget_taken(&mut back);
+        back.beside.try_reserve(1).map_err(|_| Refusal::NoMemory)?;
+        self.append(&mut back, count, entry)?;
+        back.beside.push_back(count);
+        Ok(())
+    }
+
+    /// Whether no entry that counts may be put in (Q5). As many as the bound are there, or were a moment ago.
+    #[cold]
+    #[inline(never)]
+    fn is_full(&self, back: &mut Back<T>, count: usize) -> bool {
+        let taken = self.forget_taken(back);
+        count.wrapping_sub(taken).wrapping_sub(back.beside.len()) >= self.bound
+    }
+
+    /// Forgets what was put in beside the bound and taken out. Returns how many entries were ever taken out.
+    fn forget_taken(&self, back: &mut Back<T>) -> usize {
+        // SeqCst: see `push`.
+        let taken = self.front.0.taken.load(Ordering::SeqCst);
+        // Those that are still there are at most the whole queue's entries from here.
+        let there = self.back.0.put.load(Ordering::Relaxed).wrapping_sub(taken);
+        while back.beside.front().is_some_and(|at| at.wrapping_sub(taken) >= there) {
+            back.beside.pop_front();
+        }
+        taken
+    }
+
+    /// Puts an entry in at the end.
+    #[inline(always)]
+    fn append(&self, back: &mut Back<T>, count: usize, entry: NonNull<T>) -> Result<(), Refusal> {
+        let put = &self.back.0.put;
         if back.at == SLOTS {
-            self.extend(&mut back)?;
+            self.extend(back)?;
         }
         // SAFETY: the back's segment is live (Q4), and its lock is held.
         unsafe { Segment::set(back.segment, back.at, entry.as_ptr()) };

@@ -197,11 +197,25 @@ impl Shared {
     /// Hands over an entry that its owner can do without: a ticket.
     pub(super) fn submit_ticket(&self, entry: Entry) -> Result<(), Entry> {
         self.outside.add_ticket();
-        let offered = if self.picks() { self.offer_to(self.pick(), entry) } else { self.offer_to_all(entry) };
-        offered.map_err(|(_, entry)| {
+        self.offer_ticket(entry).map_err(|(_, entry)| {
             self.outside.remove_ticket();
             entry
         })
+    }
+
+    /// A ticket is no task: where there is a bound it does not count.
+    fn offer_ticket(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        if self.bound == usize::MAX {
+            return if self.picks() { self.offer_to(self.pick(), entry) } else { self.offer_to_all(entry) };
+        }
+        let picked = if self.picks() { self.pick() } else { 0 };
+        self.queues[picked].push_beside(entry.as_raw()).map_err(|refusal| (refusal, entry))?;
+        if self.picks() {
+            self.sleep.own_work_was_added(picked);
+        } else {
+            self.sleep.work_was_added();
+        }
+        Ok(())
     }
 
     #[cold]
