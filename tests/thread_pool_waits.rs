@@ -133,15 +133,19 @@ fn what_makes_workers_come_to_a_scope_fills_no_queue() {
         let ran = Arc::new(AtomicUsize::new(0));
         let submit = || {
             let ran = Arc::clone(&ran);
-            pool.spawn(move || bump(&ran))
+            pool.apply_async(move || bump(&ran))
         };
         for round in 1..=3 {
             let go = occupy(&pool);
             pool.scope(|s| {
-                assert_eq!(submit(), Ok(()));
+                let first = submit().unwrap();
                 s.spawn(|| ());
-                assert_eq!(submit(), Ok(()));
-                assert_eq!(submit(), Err(PoolError::Full { bound: 2 }));
+                drop(submit().unwrap());
+                assert_eq!(submit().map(drop), Err(PoolError::Full { bound: 2 }));
+                // It stands before the ticket, which moves up.
+                assert!(first.cancel());
+                drop(submit().unwrap());
+                assert_eq!(submit().map(drop), Err(PoolError::Full { bound: 2 }));
                 drop(go);
             });
             // Behind the other two.
@@ -149,6 +153,66 @@ fn what_makes_workers_come_to_a_scope_fills_no_queue() {
             assert_eq!(ran.load(Ordering::Relaxed), 2 * round);
         }
     }
+}
+
+#[test]
+fn a_cancelled_task_fills_no_queue() {
+    for dispatch in [Dispatch::SharedQueue, Dispatch::RoundRobin] {
+        let builder = ThreadPool::builder().workers(1).dispatch(dispatch);
+        let pool = builder.queue_bound(3).when_full(WhenFull::Fail).build().unwrap();
+        let go = occupy(&pool);
+        let ran = Arc::new(AtomicUsize::new(0));
+        let submit = || {
+            let ran = Arc::clone(&ran);
+            pool.apply_async(move || bump(&ran))
+        };
+        let full = PoolError::Full { bound: 3 };
+        // The first, the second, the last of three; then all of them.
+        let mut handles: Vec<_> = (0..3).map(|_| submit().unwrap()).collect();
+        for place in 0..3 {
+            assert_eq!(submit().map(drop), Err(full.clone()));
+            assert!(handles.remove(place.min(handles.len() - 1)).cancel());
+            handles.push(submit().unwrap());
+        }
+        assert!(handles.drain(..).all(|handle| handle.cancel()));
+        handles.extend((0..3).map(|_| submit().unwrap()));
+        assert_eq!(submit().map(drop), Err(full));
+        drop(go);
+        pool.close();
+        pool.join().unwrap();
+        assert_eq!(ran.load(Ordering::Relaxed), 3);
+        assert_eq!(pool.progress().to_string(), "4 of 10 tasks finished (0 panicked), 6 cancelled");
+    }
+}
+
+#[test]
+fn a_submitter_gets_the_room_of_a_task_that_is_cancelled() {
+    ends(|| {
+        let pool = Arc::new(ThreadPool::builder().workers(1).queue_bound(1).build().unwrap());
+        let go = occupy(&pool);
+        let handle = pool.apply_async(|| ()).unwrap();
+        let inner = Arc::clone(&pool);
+        let (tell, hear) = mpsc::channel();
+        let submitter = thread::spawn(move || tell.send(inner.spawn(|| ())).unwrap());
+        // It waits for room by then, most likely.
+        thread::sleep(Duration::from_millis(50));
+        assert!(handle.cancel());
+        assert_eq!(hear.recv_timeout(LONG), Ok(Ok(())), "while the worker is still busy");
+        submitter.join().unwrap();
+        drop(go);
+    });
+}
+
+#[test]
+fn a_task_that_is_done_by_who_waits_for_it_fills_no_queue() {
+    let pool = ThreadPool::builder().workers(1).queue_bound(2).when_full(WhenFull::Fail).build().unwrap();
+    let by_handle =
+        pool.apply(|| (0..9).map(|n| pool.apply_async(move || n).unwrap().join()).sum::<Result<usize, _>>());
+    assert_eq!(by_handle, Ok(Ok(36)));
+    let by_imap = pool.apply(|| pool.imap(0..9, |n| n).unwrap().sum::<Result<usize, _>>());
+    assert_eq!(by_imap, Ok(Ok(36)));
+    let as_they_come = pool.apply(|| pool.imap_unordered(0..9, |n| n).unwrap().sum::<Result<usize, _>>());
+    assert_eq!(as_they_come, Ok(Ok(36)));
 }
 
 type Numbers<'pool> = ImapUnordered<'pool, Range<usize>, fn(usize) -> usize, usize>;

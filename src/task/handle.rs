@@ -22,6 +22,8 @@ pub(crate) type Sleep = unsafe fn(NonNull<Core>, Option<Instant>) -> bool;
 pub(crate) struct HandleTable {
     /// First, so that a core can begin with a pointer to it: what the pool's own queues need of a task.
     pub(crate) queue: unsafe fn(NonNull<Core>, Wanted) -> Ran,
+    /// Second: whether a task that lies in a queue need not lie there any more.
+    pub(crate) is_over: unsafe fn(NonNull<Core>) -> bool,
     /// Moves the outcome to `MaybeUninit<Result<R, TaskError>>`. The core is done, and TAKEN is the caller's.
     pub(crate) take: unsafe fn(NonNull<Core>, NonNull<()>),
     /// Before a wait: the pool may do the task here and now, if this thread is one of its own.
@@ -78,6 +80,15 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(table: &'static HandleTable, owner: u32) -> Self {
         Self { table, state: State::new(), owner, waker: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// Whether somebody has the closure, or had it.
+    ///
+    /// # Safety
+    /// `this` is a live core.
+    pub(crate) unsafe fn is_claimed(this: NonNull<Self>) -> bool {
+        // SAFETY: the caller's duty.
+        unsafe { this.as_ref() }.state.is_started()
     }
 
     /// Says that the outcome is in its place, wakes who waits, and frees the block if nobody else has it. With

@@ -135,7 +135,7 @@ impl ThreadPoolBuilder {
             bound: self.bound.unwrap_or(usize::MAX),
             attributes: self.attributes,
         };
-        let shared = Arc::new(Shared::new(plan, stealers));
+        let shared = Shared::new(plan, stealers);
         let (tell, hear) = if ask { Some(mpsc::channel::<Begun>()) } else { None }.unzip();
         let mut threads = Vec::with_capacity(workers);
         let mut failed = None;

@@ -3,7 +3,7 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use super::entry::{Entry, Job, JobTable};
+use super::entry::{Entry, Job, JobTable, never};
 use super::memory;
 use crate::task::panics::{drop_quietly, forget_payload, guarded, message};
 use crate::task::{Ran, TaskError, Wanted};
@@ -21,7 +21,7 @@ where
     F: FnOnce() -> R,
     C: FnOnce(Result<R, TaskError>),
 {
-    const TABLE: JobTable = JobTable { run: Self::run };
+    const TABLE: JobTable = JobTable { run: Self::run, is_over: never };
 
     /// An entry; nothing if there is no memory.
     ///

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::entry::{Entry, Job, JobTable};
+use super::entry::{Entry, Job, JobTable, never};
 use super::group::{Group, Node};
 use super::memory;
 use super::shared::Shared;
@@ -41,7 +41,7 @@ unsafe impl Send for Crew {}
 // SAFETY: as above.
 unsafe impl Sync for Crew {}
 
-const TABLE: JobTable = JobTable { run: come };
+const TABLE: JobTable = JobTable { run: come, is_over: never };
 
 impl Crew {
     /// A group whose tasks the pool's workers run, at most `workers` of them at once.

@@ -16,6 +16,16 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct JobTable {
     pub(super) run: unsafe fn(NonNull<Job>, Wanted) -> Ran,
+    /// Whether nobody need run it any more, though it is queued: `run` would only give the pointer up.
+    pub(super) is_over: unsafe fn(NonNull<Job>) -> bool,
+}
+
+/// For a job that only its queue can run.
+///
+/// # Safety
+/// None is needed.
+pub(super) unsafe fn never(_: NonNull<Job>) -> bool {
+    false
 }
 
 impl Job {
@@ -61,6 +71,14 @@ impl Entry {
         let run = unsafe { self.0.as_ref() }.table.run;
         // SAFETY: the entry is used up here.
         unsafe { run(self.0, wanted) }
+    }
+
+    /// Whether the job is over, and nothing is left but to give this entry up.
+    pub(super) fn is_over(&self) -> bool {
+        // SAFETY: live, as `new` demands.
+        let is_over = unsafe { self.0.as_ref() }.table.is_over;
+        // SAFETY: as above.
+        unsafe { is_over(self.0) }
     }
 
     /// Has the processor fetch the job.

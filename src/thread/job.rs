@@ -4,8 +4,8 @@
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use super::entry::{Entry, Job, JobTable};
-use super::{here, memory, seat};
+use super::entry::{Entry, Job, JobTable, never};
+use super::{bounded, here, memory, seat};
 use crate::os::Futex;
 use crate::primitive::{Ordering, UnsafeCell};
 use crate::task::panics::{drop_quietly, forget_payload, guarded, message};
@@ -19,7 +19,7 @@ pub(super) struct Spawned<F> {
 }
 
 impl<F: FnOnce()> Spawned<F> {
-    const TABLE: JobTable = JobTable { run: Self::run };
+    const TABLE: JobTable = JobTable { run: Self::run, is_over: never };
 
     /// An entry for the closure, which goes back to the caller if there is no memory.
     ///
@@ -83,6 +83,7 @@ pub(super) struct Task<F, R> {
 impl<F: FnOnce() -> R, R> Task<F, R> {
     const TABLE: HandleTable = HandleTable {
         queue: Self::run,
+        is_over: Core::is_claimed,
         take: Self::take,
         help: Self::help,
         sleep: None,
@@ -101,8 +102,8 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         let body = UnsafeCell::new(Body { closure: ManuallyDrop::new(closure) });
         // SAFETY: room for a `Self`, just taken.
         unsafe { place.write(Self { core: Core::new(&Self::TABLE, owner), body }) };
-        // SAFETY: a core's first word is a pointer to a table whose first word is a function of this shape; live until it
-        // is run.
+        // SAFETY: a core's first word is a pointer to a table whose first words are functions of these shapes; live until
+        // it is run.
         let entry = unsafe { Entry::new(place.cast()) };
         // SAFETY: a new core with a handle; `take` writes a `Result<R, _>`.
         let handle = unsafe { TaskHandle::from_core(place.cast()) };
@@ -180,6 +181,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         // SAFETY: the caller's duty.
         let shared = unsafe { core.as_ref() };
         if seat::is_of(shared.owner) && shared.state.start() {
+            seat::task_over();
             // SAFETY: claimed. The queue's pointer stays.
             let ran = here::apart(|| unsafe { Self::execute(core, false) });
             seat::note(ran);
@@ -190,11 +192,14 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
     /// `core` begins a live `Self` whose handle is the caller's.
     unsafe fn cancel(core: NonNull<Core>) -> bool {
         // SAFETY: the caller's duty.
-        if !unsafe { core.as_ref() }.state.start_cancelling() {
+        let shared = unsafe { core.as_ref() };
+        if !shared.state.start_cancelling() {
             return false;
         }
+        let owner = shared.owner;
         // SAFETY: claimed. The queue's pointer stays.
         unsafe { Self::discard(core, false) };
+        bounded::task_over(owner);
         true
     }
 
@@ -264,7 +269,7 @@ const SLEPT: u32 = 1;
 const DONE: u32 = 2;
 
 impl<F: FnOnce() -> R, R> StackTask<F, R> {
-    const TABLE: JobTable = JobTable { run: Self::run };
+    const TABLE: JobTable = JobTable { run: Self::run, is_over: never };
 
     pub(super) fn new(closure: F) -> Self {
         let stage = UnsafeCell::new(Stage::Queued(closure));

@@ -4,6 +4,8 @@
 //! file.
 
 #[cfg(not(millpond_loom))]
+mod bounded;
+#[cfg(not(millpond_loom))]
 mod builder;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "owns a closure in a block")]

@@ -418,7 +418,8 @@ impl ThreadPool {
         self.shared.worker_stats()
     }
 
-    /// Tasks that wait in queues now.
+    /// Entries that wait in queues now: tasks, what makes workers come to a scope, a map or a fork, and tasks that were
+    /// cancelled, or done by whoever waited for them, until their turn comes (or until a bounded queue seems full).
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.queued()

@@ -32,6 +32,8 @@ struct Back<T> {
 struct Front<T> {
     segment: *mut Segment<T>,
     at: usize,
+    /// What the news were when the queue was weeded last.
+    news: usize,
 }
 
 /// A cache line, or two that are fetched together, for itself.
@@ -84,7 +86,7 @@ impl<T> Queue<T> {
                 end: Lock::new(Back { segment, at: SLOTS, closed: false, beside: VecDeque::new() }),
                 put: AtomicUsize::new(0),
             }),
-            front: Apart(FrontSide { end: Lock::new(Front { segment, at: 0 }), taken: AtomicUsize::new(0) }),
+            front: Apart(FrontSide { end: Lock::new(Front { segment, at: 0, news: 0 }), taken: AtomicUsize::new(0) }),
             bound,
         }
     }
@@ -187,17 +189,8 @@ impl<T> Queue<T> {
         let there = self.back.0.put.load(Ordering::Acquire).wrapping_sub(count);
         let want = there.div_ceil(sharers).min(most);
         for _ in 0..want {
-            if front.at == SLOTS {
-                // SAFETY: the segment is live, and the back has linked its successor, since it holds what we take (Q4).
-                let next = unsafe { Segment::next(front.segment) };
-                // SAFETY: live, and the back has left it.
-                unsafe { segments::give(front.segment) };
-                front.segment = next;
-                front.at = 0;
-            }
-            // SAFETY: the front's segment is live, and the slot was filled (Q2).
-            let entry = unsafe { Segment::get(front.segment, front.at) };
-            front.at += 1;
+            // SAFETY: the lock is held, and so many entries are there.
+            let entry = unsafe { Self::pass(&mut front) };
             if let Some(entry) = NonNull::new(entry) {
                 each(entry);
             }
@@ -205,6 +198,84 @@ impl<T> Queue<T> {
         // SeqCst: between this and looking for submitters that wait for room (`room.rs`).
         taken.store(count.wrapping_add(want), Ordering::SeqCst);
         want
+    }
+
+    /// Takes out, wherever they lie, the entries that are over; nothing if there are no news since that was done last. The
+    /// others move up, in their order. What was put in beside the bound is never over.
+    #[cold]
+    pub(super) fn weed(&self, news: usize, is_over: impl Fn(NonNull<T>) -> bool) -> Vec<NonNull<T>> {
+        let (mut kept, mut over) = (Vec::new(), Vec::new());
+        let mut back = self.back.0.end.lock();
+        let FrontSide { end, taken } = &self.front.0;
+        let mut front = end.lock();
+        let count = taken.load(Ordering::Relaxed);
+        let there = self.back.0.put.load(Ordering::Relaxed).wrapping_sub(count);
+        if front.news == news || kept.try_reserve(there).is_err() || over.try_reserve(there).is_err() {
+            return over;
+        }
+        front.news = news;
+        let mut place = (front.segment, front.at);
+        for index in 0..there {
+            // SAFETY: the entry is there, and both locks are held.
+            let (segment, at) = unsafe { Self::step(&mut place) };
+            // SAFETY: live, and the slot was filled (Q2).
+            match NonNull::new(unsafe { Segment::get(segment, at) }) {
+                Some(entry) if is_over(entry) => over.push(entry),
+                Some(entry) => kept.push((index, entry)),
+                None => {}
+            }
+        }
+        let gone = there - kept.len();
+        for _ in 0..gone {
+            // SAFETY: the lock is held, and so many entries are there.
+            unsafe { Self::pass(&mut front) };
+        }
+        let mut place = (front.segment, front.at);
+        for (_, entry) in &kept {
+            // SAFETY: an entry was there, and both locks are held.
+            let (segment, at) = unsafe { Self::step(&mut place) };
+            // SAFETY: live, and the lock is held.
+            unsafe { Segment::set(segment, at, entry.as_ptr()) };
+        }
+        for at in &mut back.beside {
+            let before = kept.binary_search_by_key(&at.wrapping_sub(count), |(index, _)| *index);
+            *at = before.map_or(*at, |index| count.wrapping_add(gone + index));
+        }
+        // SeqCst: as in `take`.
+        taken.store(count.wrapping_add(gone), Ordering::SeqCst);
+        over
+    }
+
+    /// The slot at a place, which moves on.
+    ///
+    /// # Safety
+    /// An entry lies there, and both locks are held.
+    unsafe fn step(place: &mut (*mut Segment<T>, usize)) -> (*mut Segment<T>, usize) {
+        if place.1 == SLOTS {
+            // SAFETY: the segment is live, and linked, since its successor holds an entry (Q4).
+            *place = (unsafe { Segment::next(place.0) }, 0);
+        }
+        place.1 += 1;
+        (place.0, place.1 - 1)
+    }
+
+    /// Passes a slot of the front, and gives the segment back that the front leaves.
+    ///
+    /// # Safety
+    /// The front's lock is held, and an entry is there.
+    #[inline(always)]
+    unsafe fn pass(front: &mut Front<T>) -> *mut T {
+        if front.at == SLOTS {
+            // SAFETY: the segment is live, and the back has linked its successor, since it holds what we take (Q4).
+            let next = unsafe { Segment::next(front.segment) };
+            // SAFETY: live, and the back has left it.
+            unsafe { segments::give(front.segment) };
+            front.segment = next;
+            front.at = 0;
+        }
+        front.at += 1;
+        // SAFETY: the front's segment is live, and the slot was filled (Q2).
+        unsafe { Segment::get(front.segment, front.at - 1) }
     }
 
     /// How many are in it: a moment's figure.

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use crossbeam_deque::Worker as Deque;
 
 use super::entry::Entry;
+use super::room::Room;
 use super::stats::Tally;
 use crate::task::Ran;
 
@@ -17,9 +18,11 @@ pub(super) struct Seat {
     deque: Deque<Entry>,
     /// In the pool, which the worker keeps alive.
     tally: NonNull<Tally>,
+    /// In the pool, if it is a bounded one.
+    room: Option<NonNull<Room>>,
 }
 
-// SAFETY: the deque may be sent, and the tally is shared by design: its counters are atomic.
+// SAFETY: the deque may be sent, and tally and room are shared by design: what changes in them is atomic.
 unsafe impl Send for Seat {}
 
 std::thread_local! {
@@ -55,6 +58,14 @@ pub(super) fn note(ran: Ran) {
     }
 }
 
+/// This thread, a worker, does a task that it waits for: the task's entry lies in a queue of its pool for nothing.
+pub(super) fn task_over() {
+    if let Some(room) = current().and_then(|seat| seat.room) {
+        // SAFETY: it outlives the seat, as `new` demands.
+        unsafe { room.as_ref() }.task_over();
+    }
+}
+
 /// The number of this thread's worker, if it is one.
 pub(super) fn index() -> Option<usize> {
     current().map(Seat::index)
@@ -77,9 +88,15 @@ pub(super) fn draw() -> usize {
 
 impl Seat {
     /// # Safety
-    /// The tally outlives the seat.
-    pub(super) unsafe fn new(pool: u32, index: usize, deque: Deque<Entry>, tally: NonNull<Tally>) -> Self {
-        Self { pool, index, deque, tally }
+    /// The tally and the room outlive the seat.
+    pub(super) unsafe fn new(
+        pool: u32,
+        index: usize,
+        deque: Deque<Entry>,
+        tally: NonNull<Tally>,
+        room: Option<NonNull<Room>>,
+    ) -> Self {
+        Self { pool, index, deque, tally, room }
     }
 
     /// This thread is the worker while `work` runs, which does not unwind.

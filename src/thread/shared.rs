@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crossbeam_deque::{Steal, Stealer};
 
+use super::bounded;
 use super::entry::{Entry, Job};
 use super::queue::{Queue, Refusal};
 use super::room::Room;
@@ -14,13 +15,6 @@ use super::stats::{Progress, Tally, WorkerStats};
 use crate::os::Futex;
 use crate::primitive::{AtomicUsize, Ordering, fence, spin_loop};
 use crate::task::{Dispatch, PoolError, Ran, Wanted, WhenFull};
-
-/// Puts an entry into a queue, or gives it back.
-#[inline]
-fn push(queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
-    queue.push(entry.as_raw()).map_err(|refusal| (refusal, entry))?;
-    Ok(())
-}
 
 /// A hook: called in a worker, with its number.
 pub(super) type Hook = Arc<dyn Fn(usize) + Send + Sync>;
@@ -62,7 +56,7 @@ pub(super) struct Shared {
     queues: Vec<Queue<Job>>,
     stealers: Vec<Stealer<Entry>>,
     pub(super) sleep: Sleep,
-    room: Room,
+    pub(super) room: Room,
     pub(super) tallies: Vec<Tally>,
     /// What others than workers ran, under their own lock-free sums.
     pub(super) outside: Tally,
@@ -84,12 +78,12 @@ pub(super) struct Plan {
 }
 
 impl Shared {
-    pub(super) fn new(plan: Plan, stealers: Vec<Stealer<Entry>>) -> Self {
+    pub(super) fn new(plan: Plan, stealers: Vec<Stealer<Entry>>) -> Arc<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let Plan { workers, name, dispatch, when_full, bound, attributes } = plan;
         let queues = if dispatch == Dispatch::SharedQueue { 1 } else { workers };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self {
+        let new = Arc::new(Self {
             id: u32::try_from(number % (u32::MAX as usize)).unwrap_or_default(),
             name,
             dispatch,
@@ -105,7 +99,11 @@ impl Shared {
             turn: AtomicUsize::new(0),
             state: AtomicUsize::new(OPEN),
             alive: Futex::new(u32::try_from(workers).unwrap_or(u32::MAX)),
+        });
+        if bound != usize::MAX {
+            bounded::enter(&new);
         }
+        new
     }
 
     /// The seat of this thread, if it is one of this pool's workers.
@@ -137,6 +135,33 @@ impl Shared {
         self.dispatch != Dispatch::SharedQueue
     }
 
+    /// Puts an entry into a queue, or gives it back.
+    #[inline]
+    fn push(&self, queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        match queue.push(entry.as_raw()) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Full) if self.room.ever_over() > 0 => self.weed_and_push(queue, entry),
+            Err(refusal) => Err((refusal, entry)),
+        }
+    }
+
+    /// Puts an entry into a queue that is full, if there is room when what is over is gone (R2).
+    #[cold]
+    #[inline(never)]
+    fn weed_and_push(&self, queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        loop {
+            let weeds = queue.weed(self.room.ever_over(), |raw| Entry::from_queue(raw).is_over());
+            let any = !weeds.is_empty();
+            weeds.into_iter().for_each(|raw| self.discard(Entry::from_queue(raw)));
+            // Also if somebody else was first: there may be room for both.
+            match queue.push(entry.as_raw()) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::Full) if any => {}
+                Err(refusal) => return Err((refusal, entry)),
+            }
+        }
+    }
+
     /// Hands an entry to whichever worker takes it, or says what to do with it instead.
     #[inline]
     fn offer_to_all(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
@@ -152,7 +177,7 @@ impl Shared {
             self.sleep.work_was_added();
             return Ok(());
         }
-        push(&self.queues[0], entry)?;
+        self.push(&self.queues[0], entry)?;
         self.sleep.work_was_added();
         Ok(())
     }
@@ -168,7 +193,7 @@ impl Shared {
 
     /// Hands an entry to the worker that was picked.
     fn offer_to(&self, picked: usize, entry: Entry) -> Result<(), (Refusal, Entry)> {
-        push(&self.queues[picked], entry)?;
+        self.push(&self.queues[picked], entry)?;
         self.sleep.own_work_was_added(picked);
         Ok(())
     }
@@ -426,5 +451,13 @@ impl Shared {
     pub(super) fn queued(&self) -> usize {
         let kept: usize = self.stealers.iter().map(Stealer::len).sum();
         self.queues.iter().map(Queue::len).sum::<usize>() + kept
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.bound != usize::MAX {
+            bounded::leave(self.id);
+        }
     }
 }

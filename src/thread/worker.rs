@@ -34,8 +34,9 @@ const ROUNDS: u32 = YIELDS + 4;
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, deque: Deque<Entry>) -> Self {
         let tally = NonNull::from(&shared.tallies[index]);
-        // SAFETY: the tallies live as long as the pool, and the worker drops its seat first.
-        let seat = unsafe { Seat::new(shared.id, index, deque, tally) };
+        let room = (shared.bound != usize::MAX).then(|| NonNull::from(&shared.room));
+        // SAFETY: tallies and room live as long as the pool, and the worker drops its seat first.
+        let seat = unsafe { Seat::new(shared.id, index, deque, tally, room) };
         Self { seat, shared, turns: Cell::new(0), yields: Yields::default() }
     }
 

@@ -155,6 +155,7 @@ struct Typed<R>(core::marker::PhantomData<fn() -> R>);
 impl<R: DeserializeOwned> Typed<R> {
     const TABLE: HandleTable = HandleTable {
         queue: never_queued,
+        is_over: Core::is_claimed,
         take: Self::take,
         help: nothing,
         sleep: Some(sleep),

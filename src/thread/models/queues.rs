@@ -1,6 +1,7 @@
 //! What goes through a queue, and who waits for room in it.
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::super::queue::{Queue, Refusal};
@@ -73,5 +74,57 @@ fn a_submitter_that_waits_for_room_gets_it() {
         room.wait(|| queue.push(entry(2)) != Err(Refusal::Full));
         assert_eq!(taker.join().unwrap(), [1]);
         assert_eq!(take_all(&queue, 1, 1), [2]);
+    });
+}
+
+#[test]
+fn a_submitter_that_waits_gets_the_room_of_a_task_that_is_over() {
+    model(20, || {
+        let queue = Arc::new(Queue::<u8>::new(1));
+        let room = Arc::new(Room::new());
+        let cancelled = Arc::new(AtomicUsize::new(0));
+        queue.push(entry(1)).unwrap();
+        let canceller = {
+            let (room, cancelled) = (Arc::clone(&room), Arc::clone(&cancelled));
+            thread::spawn(move || {
+                cancelled.store(1, Ordering::Relaxed);
+                room.task_over();
+            })
+        };
+        room.wait(|| {
+            // As a pool does.
+            let mut outcome = queue.push(entry(2));
+            if outcome == Err(Refusal::Full) && room.ever_over() > 0 {
+                let weeds = queue.weed(room.ever_over(), |_| cancelled.load(Ordering::Relaxed) == 1);
+                assert_eq!(weeds, [entry(1)], "R2: counted, so it is seen to be over");
+                outcome = queue.push(entry(2));
+            }
+            outcome != Err(Refusal::Full)
+        });
+        canceller.join().unwrap();
+        assert_eq!(take_all(&queue, 9, 1), [2]);
+    });
+}
+
+#[test]
+fn what_is_weeded_comes_out_once_and_the_others_keep_their_order() {
+    model(10, || {
+        // In two segments.
+        let queue = Arc::new(Queue::<u8>::new(3));
+        (1..=3).for_each(|n| queue.push(entry(n)).unwrap());
+        let taker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || [(); 2].map(|()| take_all(&queue, 1, 1)).concat())
+        };
+        let weeds = queue.weed(1, |n| n == entry(2));
+        let again = queue.weed(1, |_| true);
+        assert!(again.is_empty(), "no news");
+        let mut all = taker.join().unwrap();
+        all.extend(take_all(&queue, 9, 1));
+        assert!(all.is_sorted(), "Q1: {all:?}");
+        all.extend(weeds.iter().map(|n| n.addr().get()));
+        all.sort();
+        assert_eq!(all, [1, 2, 3], "Q1");
+        assert!(queue.is_empty());
     });
 }
