@@ -13,7 +13,7 @@ use super::seat::{self, Seat};
 use super::sleep::Sleep;
 use super::stats::{Progress, Tally, WorkerStats};
 use crate::os::Futex;
-use crate::primitive::{AtomicUsize, Ordering, fence, spin_loop};
+use crate::primitive::{AtomicU32, AtomicUsize, Ordering, fence, spin_loop};
 use crate::task::{Dispatch, PoolError, Ran, Wanted, WhenFull};
 
 /// A hook: called in a worker, with its number.
@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) outside: Tally,
     turn: AtomicUsize,
     state: AtomicUsize,
+    /// The pool's number while it is open, then 0: a worker asks at once whether it is one of this pool's, and may submit.
+    open_as: AtomicU32,
     /// Workers that have not ended.
     alive: Futex,
 }
@@ -83,8 +85,9 @@ impl Shared {
         let Plan { workers, name, dispatch, when_full, bound, attributes } = plan;
         let queues = if dispatch == Dispatch::SharedQueue { 1 } else { workers };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = u32::try_from(number % (u32::MAX as usize)).unwrap_or_default().max(1);
         let new = Arc::new(Self {
-            id: u32::try_from(number % (u32::MAX as usize)).unwrap_or_default(),
+            id,
             name,
             dispatch,
             when_full,
@@ -98,6 +101,7 @@ impl Shared {
             outside: Tally::default(),
             turn: AtomicUsize::new(0),
             state: AtomicUsize::new(OPEN),
+            open_as: AtomicU32::new(id),
             alive: Futex::new(u32::try_from(workers).unwrap_or(u32::MAX)),
         });
         if bound != usize::MAX {
@@ -165,21 +169,33 @@ impl Shared {
     /// Hands an entry to whichever worker takes it, or says what to do with it instead.
     #[inline]
     fn offer_to_all(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        // SeqCst: as in `is_open`; a closed pool's worker goes by way of the queue, which refuses.
         if self.bound == usize::MAX
-            && let Some(own) = self.seat()
+            && let Some(own) = seat::of(self.open_as.load(Ordering::SeqCst))
         {
-            if !self.is_open() {
-                return Err((Refusal::Closed, entry));
-            }
+            #[cfg(test)]
+            tests::before_it_is_kept();
             own.keep(entry);
             // The deque's push is in no order with our look at the sleepers; pairs with the one in `sleep`.
             fence(Ordering::SeqCst);
+            if self.is_halted() {
+                self.discard_kept(own);
+            }
             self.sleep.work_was_added();
             return Ok(());
         }
         self.push(&self.queues[0], entry)?;
         self.sleep.work_was_added();
         Ok(())
+    }
+
+    /// The pool was terminated while this worker submitted: perhaps before what it kept could be seen there.
+    #[cold]
+    #[inline(never)]
+    fn discard_kept(&self, own: &Seat) {
+        while let Some(entry) = own.deque().pop() {
+            self.discard(entry);
+        }
     }
 
     /// Under round robin and random: picks a worker.
@@ -360,13 +376,15 @@ impl Shared {
     /// Whether tasks are to be discarded.
     #[inline]
     pub(super) fn is_halted(&self) -> bool {
-        // SeqCst: a worker that took entries from another and does not see it here is seen by `halt`, which looks later.
+        // SeqCst: a worker that took entries from another, or kept its own, and does not see it here is seen by `halt`,
+        // which looks later.
         self.state.load(Ordering::SeqCst) == HALTED
     }
 
     /// Takes no more tasks. True: it was open.
     pub(super) fn close(&self) -> bool {
         let before = self.state.fetch_max(CLOSED, Ordering::SeqCst);
+        self.open_as.store(0, Ordering::SeqCst);
         // A push that came before is seen by every worker that sees its queue closed and looks into it once more.
         self.queues.iter().for_each(Queue::close);
         // Workers may end only now: see `may_end`.
@@ -459,5 +477,47 @@ impl Drop for Shared {
         if self.bound != usize::MAX {
             bounded::leave(self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
+    use crate::TaskError;
+    use crate::thread::ThreadPool;
+
+    std::thread_local! {
+        static BEFORE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+    }
+
+    /// A worker has seen that the pool is open, and submits.
+    pub(super) fn before_it_is_kept() {
+        if let Some(what) = BEFORE.take() {
+            what();
+        }
+    }
+
+    #[test]
+    fn what_a_worker_submits_while_the_pool_is_terminated_is_discarded() {
+        let pool = Arc::new(ThreadPool::builder().workers(1).build().unwrap());
+        let (inner, ender) = (Arc::clone(&pool), Arc::clone(&pool));
+        let (give, given) = mpsc::channel();
+        let (tell, hear) = mpsc::channel();
+        pool.spawn(move || {
+            BEFORE.set(Some(Box::new(move || ender.terminate())));
+            give.send(inner.apply_async(|| ())).unwrap();
+            // The task goes on until somebody else knows what became of the other.
+            hear.recv().unwrap();
+        })
+        .unwrap();
+        let handle = given.recv().unwrap().unwrap();
+        let result = handle.join_timeout(Duration::from_secs(60));
+        tell.send(()).unwrap();
+        assert_eq!(result, Err(TaskError::Cancelled));
+        pool.join().unwrap();
+        assert_eq!(pool.progress().to_string(), "1 of 2 tasks finished (0 panicked), 1 cancelled");
     }
 }
