@@ -282,8 +282,11 @@ impl ThreadPool {
     ///
     /// The first runs in the calling thread; the second too, afterwards, unless a worker was idle and took it. It may be
     /// called by either closure again, to any depth: the cost of a fork is a few instructions, and work is handed over,
-    /// the oldest half first, at most every 30 µs or so for each thread. So it pays to fork down to small pieces; but a pair of
-    /// large closures is started at once too, if somebody is idle.
+    /// the oldest half first, at most every 30 µs or so for each thread. So it pays to fork down to small pieces.
+    ///
+    /// A pair of large closures that begins a tree of forks is started at once too, if somebody is idle. Inside a tree that
+    /// has forked quickly before, the second of a pair may be offered as late as a thousand forks of its thread later; if the
+    /// first does not fork it runs after it. So neither must wait for the other.
     ///
     /// A thread that waits for a half which a worker has taken runs other halves of the same tree of forks meanwhile, and no
     /// strangers: don't hold a lock across a fork that halves of the same tree take.
