@@ -1,10 +1,12 @@
 //! What is done to thread pools that nobody should do: each is a clear error, or somebody's own panic, and harms nobody.
 #![cfg(feature = "thread")]
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use millpond::thread::{MapOptions, ThreadPool};
 use millpond::{PoolError, TaskError, WhenFull};
@@ -12,7 +14,7 @@ use millpond::{PoolError, TaskError, WhenFull};
 #[path = "common/pools.rs"]
 mod pools;
 
-use pools::{bump, occupy, pool};
+use pools::{LONG, bump, occupy, pool};
 
 /// Gives so many numbers, each with a pointer to the witness, and then panics.
 fn giving_up<'a>(after: usize, witness: &'a Arc<()>) -> impl Iterator<Item = (usize, Arc<()>)> + 'a {
@@ -189,6 +191,30 @@ fn what_a_piece_leaves_may_panic_when_it_is_dropped() {
         let mut as_they_come = pool.imap_unordered_with(options(), items(), function).unwrap();
         assert!(as_they_come.next().is_some_and(panicked) && as_they_come.next().is_none());
         assert_eq!(dropped.load(Ordering::Relaxed), 4);
+    });
+}
+
+#[test]
+fn a_pool_may_be_dropped_last_by_what_its_worker_keeps() {
+    thread_local!(static KEPT: RefCell<Option<Arc<ThreadPool>>> = const { RefCell::new(None) });
+    in_a_child("a_pool_may_be_dropped_last_by_what_its_worker_keeps", || {
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let before = threads();
+        let pool = Arc::new(pool(1));
+        let inner = Arc::clone(&pool);
+        let (go, gone) = mpsc::channel::<()>();
+        pool.spawn(move || {
+            KEPT.set(Some(inner));
+            let _ = gone.recv();
+        })
+        .unwrap();
+        pool.close();
+        drop((pool, go));
+        let start = Instant::now();
+        while threads() > before {
+            assert!(start.elapsed() < LONG, "the worker never ends");
+            thread::yield_now();
+        }
     });
 }
 

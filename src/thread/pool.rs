@@ -58,7 +58,8 @@ use crate::task::{MapOptions, PoolError, Ran, TaskError, TaskHandle};
 /// everything has ended.
 ///
 /// **Dropping** a pool closes and joins it: all tasks run. After `terminate` it does not wait for tasks that still run,
-/// and dropped by one of its own tasks it does not wait at all; the workers end by themselves then.
+/// and dropped by one of its own tasks, or from a worker's thread-local, it does not wait at all; the workers end by
+/// themselves then.
 pub struct ThreadPool {
     shared: Arc<Shared>,
     threads: Lock<Vec<JoinHandle<()>>>,
@@ -314,7 +315,8 @@ impl ThreadPool {
     /// Waits until all tasks have run and the workers have ended. The pool is closed before.
     ///
     /// # Errors
-    /// [`PoolError::NotClosed`] if it is open; [`PoolError::OwnWorker`] if one of its own tasks asks.
+    /// [`PoolError::NotClosed`] if it is open; [`PoolError::OwnWorker`] if one of its own tasks asks, or what a task left in
+    /// its worker's thread-locals.
     pub fn join(&self) -> Result<(), PoolError> {
         self.wait_for_end(None, Duration::MAX)
     }
@@ -349,7 +351,7 @@ impl ThreadPool {
         if self.shared.is_open() {
             return Err(PoolError::NotClosed);
         }
-        if self.is_own_worker() {
+        if seat::is_or_was_of(self.shared.id) {
             return Err(PoolError::OwnWorker);
         }
         if deadline.is_none() {
@@ -444,7 +446,7 @@ impl ThreadPool {
 impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.close();
-        if self.is_own_worker() || (self.shared.is_halted() && self.shared.alive() > 0) {
+        if seat::is_or_was_of(self.shared.id) || (self.shared.is_halted() && self.shared.alive() > 0) {
             // The workers end by themselves.
             return;
         }

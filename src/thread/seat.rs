@@ -28,6 +28,8 @@ unsafe impl Send for Seat {}
 std::thread_local! {
     /// The seat of the worker that this thread is.
     static CURRENT: Cell<*const Seat> = const { Cell::new(ptr::null()) };
+    /// The pool whose worker this thread is or was, also while its thread-locals are dropped.
+    static POOL: Cell<u32> = const { Cell::new(0) };
     /// Where drawing goes on.
     static DRAWN: Cell<u64> = const { Cell::new(0) };
 }
@@ -49,6 +51,11 @@ pub(super) fn of<'a>(pool: u32) -> Option<&'a Seat> {
 /// Whether this thread is a worker of the pool with this number.
 pub(super) fn is_of(pool: u32) -> bool {
     of(pool).is_some()
+}
+
+/// Whether this thread is a worker of the pool with this number, or was and has not ended.
+pub(super) fn is_or_was_of(pool: u32) -> bool {
+    POOL.get() == pool
 }
 
 /// Counts what this thread, a worker, ran while it waited.
@@ -102,6 +109,7 @@ impl Seat {
     /// This thread is the worker while `work` runs, which does not unwind.
     pub(super) fn taken(&self, work: impl FnOnce()) {
         CURRENT.set(self);
+        POOL.set(self.pool);
         work();
         CURRENT.set(ptr::null());
     }
