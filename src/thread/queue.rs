@@ -92,7 +92,7 @@ impl<T> Queue<T> {
     }
 
     /// Puts an entry in.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, entry: NonNull<T>) -> Result<(), Refusal> {
         let BackSide { end, put } = &self.back.0;
         let mut back = end.lock();

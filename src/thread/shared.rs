@@ -16,6 +16,13 @@ use crate::os::Futex;
 use crate::primitive::{AtomicU32, AtomicUsize, Ordering, fence, spin_loop};
 use crate::task::{Dispatch, PoolError, Ran, Wanted, WhenFull};
 
+/// Puts an entry into a queue, or gives it back.
+#[inline(always)]
+fn push(queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
+    queue.push(entry.as_raw()).map_err(|refusal| (refusal, entry))?;
+    Ok(())
+}
+
 /// A hook: called in a worker, with its number.
 pub(super) type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 
@@ -139,35 +146,8 @@ impl Shared {
         self.dispatch != Dispatch::SharedQueue
     }
 
-    /// Puts an entry into a queue, or gives it back.
-    #[inline]
-    fn push(&self, queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
-        match queue.push(entry.as_raw()) {
-            Ok(()) => Ok(()),
-            Err(Refusal::Full) if self.room.ever_over() > 0 => self.weed_and_push(queue, entry),
-            Err(refusal) => Err((refusal, entry)),
-        }
-    }
-
-    /// Puts an entry into a queue that is full, if there is room when what is over is gone (R2).
-    #[cold]
-    #[inline(never)]
-    fn weed_and_push(&self, queue: &Queue<Job>, entry: Entry) -> Result<(), (Refusal, Entry)> {
-        loop {
-            let weeds = queue.weed(self.room.ever_over(), |raw| Entry::from_queue(raw).is_over());
-            let any = !weeds.is_empty();
-            weeds.into_iter().for_each(|raw| self.discard(Entry::from_queue(raw)));
-            // Also if somebody else was first: there may be room for both.
-            match queue.push(entry.as_raw()) {
-                Ok(()) => return Ok(()),
-                Err(Refusal::Full) if any => {}
-                Err(refusal) => return Err((refusal, entry)),
-            }
-        }
-    }
-
     /// Hands an entry to whichever worker takes it, or says what to do with it instead.
-    #[inline]
+    #[inline(never)]
     fn offer_to_all(&self, entry: Entry) -> Result<(), (Refusal, Entry)> {
         // SeqCst: as in `is_open`; a closed pool's worker goes by way of the queue, which refuses.
         if self.bound == usize::MAX
@@ -184,7 +164,7 @@ impl Shared {
             self.sleep.work_was_added();
             return Ok(());
         }
-        self.push(&self.queues[0], entry)?;
+        push(&self.queues[0], entry)?;
         self.sleep.work_was_added();
         Ok(())
     }
@@ -209,7 +189,7 @@ impl Shared {
 
     /// Hands an entry to the worker that was picked.
     fn offer_to(&self, picked: usize, entry: Entry) -> Result<(), (Refusal, Entry)> {
-        self.push(&self.queues[picked], entry)?;
+        push(&self.queues[picked], entry)?;
         self.sleep.own_work_was_added(picked);
         Ok(())
     }
@@ -222,16 +202,17 @@ impl Shared {
         }
         match self.offer_to_all(entry) {
             Ok(()) => Ok(()),
-            Err((refusal, entry)) => self.refused(refusal, entry, |entry| self.offer_to_all(entry)),
+            Err((refusal, entry)) => self.refused(refusal, 0, entry),
         }
     }
 
+    #[inline(never)]
     fn submit_picked(&self, entry: Entry) -> Result<(), PoolError> {
         // Once for each entry: who waits for room waits for that worker's.
         let picked = self.pick();
         match self.offer_to(picked, entry) {
             Ok(()) => Ok(()),
-            Err((refusal, entry)) => self.refused(refusal, entry, |entry| self.offer_to(picked, entry)),
+            Err((refusal, entry)) => self.refused(refusal, picked, entry),
         }
     }
 
@@ -259,20 +240,42 @@ impl Shared {
         Ok(())
     }
 
+    /// Offers an entry once more to the queue that refused it, when what is over is gone (R2).
+    fn offer_again(&self, picked: usize, mut entry: Entry) -> Result<(), (Refusal, Entry)> {
+        loop {
+            let any = self.room.ever_over() > 0 && self.weed(&self.queues[picked]);
+            // Also if somebody else weeded it: there may be room for both.
+            let offered = if self.picks() { self.offer_to(picked, entry) } else { self.offer_to_all(entry) };
+            match offered {
+                Err((Refusal::Full, back)) if any => entry = back,
+                other => return other,
+            }
+        }
+    }
+
+    /// Gives up the entries of tasks that are over. True: there were some.
+    fn weed(&self, queue: &Queue<Job>) -> bool {
+        let weeds = queue.weed(self.room.ever_over(), |raw| Entry::from_queue(raw).is_over());
+        let any = !weeds.is_empty();
+        weeds.into_iter().for_each(|raw| self.discard(Entry::from_queue(raw)));
+        any
+    }
+
     #[cold]
     #[inline(never)]
-    fn refused(
-        &self,
-        refusal: Refusal,
-        entry: Entry,
-        again: impl FnMut(Entry) -> Result<(), (Refusal, Entry)>,
-    ) -> Result<(), PoolError> {
+    fn refused(&self, mut refusal: Refusal, picked: usize, mut entry: Entry) -> Result<(), PoolError> {
+        if refusal == Refusal::Full {
+            match self.offer_again(picked, entry) {
+                Ok(()) => return Ok(()),
+                Err(again) => (refusal, entry) = again,
+            }
+        }
         let error = match (refusal, self.when_full) {
             (Refusal::Closed, _) => PoolError::Closed,
             (Refusal::NoMemory, _) => PoolError::OutOfMemory,
             (Refusal::Full, WhenFull::Fail) => PoolError::Full { bound: self.bound },
             (Refusal::Full, WhenFull::Block) if self.seat().is_none() => {
-                return self.wait_for_room(entry, again);
+                return self.wait_for_room(picked, entry);
             }
             (Refusal::Full, _) => {
                 self.run_here(entry);
@@ -283,16 +286,12 @@ impl Shared {
         Err(error)
     }
 
-    fn wait_for_room(
-        &self,
-        entry: Entry,
-        mut again: impl FnMut(Entry) -> Result<(), (Refusal, Entry)>,
-    ) -> Result<(), PoolError> {
+    fn wait_for_room(&self, picked: usize, entry: Entry) -> Result<(), PoolError> {
         let mut waiting = Some(entry);
         let mut refusal = Refusal::Full;
         self.room.wait(|| {
             let Some(entry) = waiting.take() else { return true };
-            match again(entry) {
+            match self.offer_again(picked, entry) {
                 Ok(()) => true,
                 Err((why, entry)) => {
                     waiting = Some(entry);
@@ -303,7 +302,7 @@ impl Shared {
         });
         match waiting {
             None => Ok(()),
-            Some(entry) => self.refused(refusal, entry, again),
+            Some(entry) => self.refused(refusal, picked, entry),
         }
     }
 
