@@ -105,8 +105,8 @@ fn a_full_queue_keeps_no_worker_from_a_scope_or_a_map() {
         // Both have to run at once, so both workers have to come.
         let both = Barrier::new(2);
         pool.scope(|s| {
-            s.spawn(|| drop(both.wait()));
-            s.spawn(|| drop(both.wait()));
+            s.spawn(|| _ = both.wait());
+            s.spawn(|| _ = both.wait());
             drop(goes);
         });
     });
@@ -116,7 +116,7 @@ fn a_full_queue_keeps_no_worker_from_a_scope_or_a_map() {
         pool.spawn(|| ()).unwrap();
         let all = Barrier::new(4);
         thread::scope(|scope| {
-            let map = scope.spawn(|| pool.map_with(MapOptions::new().chunk_size(1), 0..4, |_| drop(all.wait())));
+            let map = scope.spawn(|| pool.map_with(MapOptions::new().chunk_size(1), 0..4, |_| _ = all.wait()));
             // It has begun by then, most likely: whenever it does, all workers have to come.
             thread::sleep(Duration::from_millis(20));
             drop(goes);
