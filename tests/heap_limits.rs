@@ -96,6 +96,20 @@ fn past_the_hard_limit_is_null_or_an_error_and_then_it_works_again() {
 
     // No limit.
     HeapConfig::new().hard_limit(usize::MAX).apply();
+    // A mapping shrinks under a limit below what is in use: it needs nothing.
+    let (layout, smaller) =
+        (Layout::from_size_align(40 << 20, 8).unwrap(), Layout::from_size_align(20 << 20, 8).unwrap());
+    // SAFETY: the heap takes any layout.
+    let at = unsafe { Heap.alloc(layout) };
+    HeapConfig::new().hard_limit(8 << 20).apply();
+    let refusals = Heap::stats().refusals;
+    // SAFETY: allocated with this layout.
+    let at = unsafe { Heap.realloc(at, layout, smaller.size()) };
+    assert!(!at.is_null());
+    assert_eq!(Heap::stats().refusals, refusals, "nothing new was asked for");
+    // SAFETY: allocated with this layout, after the move.
+    unsafe { Heap.dealloc(at, smaller) };
+    HeapConfig::new().hard_limit(usize::MAX).apply();
     // SAFETY: the heap takes any layout.
     let at = unsafe { Heap.alloc(Layout::from_size_align(100 << 20, 8).unwrap()) };
     assert!(!at.is_null());

@@ -54,15 +54,16 @@ impl Reserve {
         if old == new {
             return Some(at);
         }
-        {
-            let mut state = self.admit(new.saturating_sub(old))?;
-            state.map_counted(new.saturating_sub(old));
+        let more = new.saturating_sub(old);
+        // One that shrinks asks for nothing, so it may do so whatever the limit is.
+        if more > 0 {
+            self.admit(more)?.map_counted(more);
         }
         // SAFETY: the caller's duty.
         let got = unsafe { os::remap(at, old, new) };
         let mut state = self.state.lock();
         match got {
-            None => state.map_failed(new.saturating_sub(old)),
+            None => state.map_failed(more),
             Some(_) => {
                 state.note_peak();
                 let shrunk = old.saturating_sub(new);
