@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, LazyLock};
 use std::time::{Duration, Instant};
 
 use millpond::{Recycler, RecyclerError};
@@ -205,6 +205,72 @@ fn a_panicking_reset_drops_the_object_and_says_so() {
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"the user's own"));
     assert_eq!((objects.in_use(), DROPS.load(Ordering::Relaxed)), (0, 2));
     assert!(!objects.get().unwrap().0, "and on it goes");
+}
+
+#[test]
+fn a_place_is_free_only_when_its_object_is_gone() {
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    static OBJECTS: LazyLock<Recycler<Object>> = LazyLock::new(|| {
+        let reset = |object: &mut Object| assert!(!object.0, "it can't be reset");
+        Recycler::builder().create(Object::new).reset(reset).limit(1).build()
+    });
+    /// One at a time, as a port or a device would be.
+    struct Object(bool);
+    impl Object {
+        fn new() -> Self {
+            MOST.fetch_max(ALIVE.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            Self(false)
+        }
+    }
+    impl Drop for Object {
+        fn drop(&mut self) {
+            assert!(OBJECTS.get().is_err(), "another one while this one is there");
+            ALIVE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    drop(OBJECTS.get().unwrap());
+    OBJECTS.clear();
+    let figures = || (MOST.load(Ordering::Relaxed), ALIVE.load(Ordering::Relaxed), OBJECTS.in_use());
+    assert_eq!(figures(), (1, 0, 0), "cleared");
+    let panic = catch_unwind(AssertUnwindSafe(|| OBJECTS.get().unwrap().0 = true)).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"it can't be reset"));
+    assert_eq!(figures(), (1, 0, 0), "broken");
+    assert!(OBJECTS.get().is_ok());
+}
+
+#[test]
+fn waiting_ends_when_what_was_idle_is_gone() {
+    /// Tells that it goes, and takes its time; says no at last, if it's told to.
+    struct Slow(Arc<Barrier>, bool);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.wait();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!self.1, "it won't go");
+        }
+    }
+    let at_it = Arc::new(Barrier::new(2));
+    for says_no in [false, true] {
+        let create = {
+            let at_it = Arc::clone(&at_it);
+            let first = AtomicBool::new(true);
+            move || first.swap(false, Ordering::Relaxed).then(|| Slow(Arc::clone(&at_it), says_no))
+        };
+        let objects: Recycler<Option<Slow>> = Recycler::builder().create(create).limit(1).build();
+        drop(objects.get().unwrap());
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                at_it.wait();
+                let start = Instant::now();
+                assert!(objects.get_timeout(AGES).unwrap().is_none(), "the second one");
+                assert!(start.elapsed() < AGES / 2, "nobody told the waiting thread");
+            });
+            assert_eq!(catch_unwind(AssertUnwindSafe(|| objects.clear())).is_err(), says_no);
+            waiter.join().unwrap();
+        });
+        assert_eq!((objects.idle(), objects.in_use()), (1, 0));
+    }
 }
 
 #[test]

@@ -184,36 +184,22 @@ impl<T> Recycler<T> {
     }
 
     fn finish(&self, taken: Option<T>) -> Result<Recycled<'_, T>, RecyclerError> {
-        /// The place of an object that may not come to be.
-        struct Place<'a, T>(Option<&'a Recycler<T>>);
-        impl<T> Drop for Place<'_, T> {
-            fn drop(&mut self) {
-                if let Some(recycler) = self.0 {
-                    recycler.forget_one();
-                }
-            }
-        }
         let object = match taken {
             Some(object) => object,
             None => {
-                let mut place = Place(Some(self));
+                let place = Places { of: self, count: 1 };
                 let object = (self.create)().map_err(RecyclerError::Create)?;
-                place.0 = None;
+                core::mem::forget(place);
                 object
             }
         };
         Ok(Recycled { object: Some(object), home: Home::Borrowed(self) })
     }
 
-    fn forget_one(&self) {
-        self.shelf().made -= 1;
-        self.returned.notify_one();
-    }
-
     fn give_back(&self, mut object: T) {
         // A panicking reset leaves nobody knows what: the object is dropped.
         if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| (self.reset)(&mut object))) {
-            self.forget_one();
+            let _place = Places { of: self, count: 1 };
             let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(object)));
             drop(dropped);
             if !std::thread::panicking() {
@@ -231,21 +217,31 @@ impl<T> Recycler<T> {
         self.shelf().idle.len()
     }
 
-    /// Objects that are in use.
+    /// Objects that are in use, or on their way out of here.
     #[must_use]
     pub fn in_use(&self) -> usize {
         let shelf = self.shelf();
         shelf.made - shelf.idle.len()
     }
 
-    /// Drops all idle objects.
+    /// Drops all idle objects. Others may be made in their places once they are gone.
     pub fn clear(&self) {
-        let mut shelf = self.shelf();
-        let idle = core::mem::take(&mut shelf.idle);
-        shelf.made -= idle.len();
-        drop(shelf);
-        self.returned.notify_all();
+        let idle = core::mem::take(&mut self.shelf().idle);
+        let _places = Places { of: self, count: idle.len() };
         drop(idle);
+    }
+}
+
+/// The places of objects that come to their end, or never come to be: free again when this is dropped, even by a panic.
+struct Places<'r, T> {
+    of: &'r Recycler<T>,
+    count: usize,
+}
+
+impl<T> Drop for Places<'_, T> {
+    fn drop(&mut self) {
+        self.of.shelf().made -= self.count;
+        self.of.returned.notify_all();
     }
 }
 
@@ -284,7 +280,7 @@ impl<T> Recycled<'_, T> {
     /// Keeps the object for good: for one that is broken, say. Another may be made in its place.
     #[must_use]
     pub fn detach(mut self) -> T {
-        self.recycler().forget_one();
+        drop(Places { of: self.recycler(), count: 1 });
         match self.object.take() {
             Some(object) => object,
             None => unreachable!("the object is taken only when this ends"),
