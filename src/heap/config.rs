@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::thread::CACHE_BYTES;
+use super::thread::{self, CACHE_BYTES};
 use crate::block::RESERVE;
 use crate::block::settings::{HugePages, Settings};
 use crate::primitive::Ordering;
@@ -35,6 +35,7 @@ impl Default for HeapConfig {
 impl HeapConfig {
     /// Starts from what is set now.
     pub fn new() -> Self {
+        thread::register();
         Self { settings: RESERVE.settings(), cache_bytes: CACHE_BYTES.load(Ordering::Relaxed) }
     }
 

@@ -44,6 +44,7 @@ impl Heap {
     ///
     /// Blocks that other threads keep in their caches stay there: have them call [`Heap::flush_thread`].
     pub fn purge() -> usize {
+        thread::register();
         RESERVE.purge()
     }
 

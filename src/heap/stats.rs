@@ -72,6 +72,7 @@ pub struct HeapStats {
 
 impl HeapStats {
     pub(super) fn gather() -> Self {
+        thread::register();
         // Room first: it may come from the very heap that is described.
         let mut classes = Vec::with_capacity(CLASSES);
         let cached = thread::cached();

@@ -168,6 +168,7 @@ pub(super) unsafe fn push_slow(key: PoolKey, core: &Core, magazine: usize, block
 
 /// Gives back what this thread keeps of all pools.
 pub(super) fn flush() {
+    register();
     LOCAL.with(|local| POOLS.flush(&local.thread));
 }
 
@@ -207,7 +208,7 @@ impl Local {
     }
 }
 
-/// Has the pools follow forks, and be asked for what they have free.
+/// Has the pools follow forks, and be asked for what they have free: to be called before any of their locks is taken.
 fn register() {
     static ONCE: Once = Once::new();
     ONCE.call(follow);
