@@ -88,6 +88,7 @@ pub(super) unsafe fn free(at: NonNull<u8>, layout: Layout) {
         Place::Mapping => unsafe { RESERVE.unmap(at, layout.size().max(1)) },
         _ => RESERVE.free(at, layout.size().max(1)),
     }
+    thread::housekeep();
 }
 
 /// Changes the size without copying: in place, or by moving pages. `None`: copy.

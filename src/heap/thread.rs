@@ -235,6 +235,11 @@ pub(super) fn cached() -> [usize; CLASSES] {
     cached
 }
 
+/// For what never comes to a slot's slow path: notices ticks all the same.
+pub(super) fn housekeep() {
+    THREAD.with(HeapThread::housekeep);
+}
+
 impl HeapThread {
     /// Whether the thread may keep blocks; arms its farewell the first time.
     fn is_active(&self) -> bool {

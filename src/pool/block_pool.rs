@@ -223,6 +223,7 @@ impl BlockPool {
         if key.to_bits() == 0 {
             // SAFETY: the caller's duty.
             unsafe { core.depot.give_one_next(block) }
+            thread::housekeep();
         } else {
             // SAFETY: the caller's duty.
             unsafe { thread::push_slow(key, core, self.config.magazine, block) }

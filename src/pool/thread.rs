@@ -172,6 +172,11 @@ pub(super) fn flush() {
     LOCAL.with(|local| POOLS.flush(&local.thread));
 }
 
+/// For pools without caches: notices ticks all the same.
+pub(super) fn housekeep() {
+    LOCAL.with(Local::housekeep);
+}
+
 impl Local {
     /// The slot for a pool in the registry. `None`: the thread is ending, or there is no memory.
     fn slot(&self, key: PoolKey) -> Option<&Slot> {
