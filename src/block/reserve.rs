@@ -85,21 +85,25 @@ impl Reserve {
         }
     }
 
-    /// The lock, if `more` bytes may be had. Free memory goes back first where it stands in the limit's way.
+    /// The lock, if `more` bytes may be had. Free memory goes back first where it stands in the limit's way, unless the
+    /// system won't have it.
     pub(super) fn admit(&self, more: usize) -> Option<LockGuard<'_, State>> {
-        let mut state = self.state.lock();
-        let in_use = state.figures.used + state.figures.direct;
-        let headers = state.figures.regions * HEADER_BYTES;
-        let limit = state.settings.limit;
-        if more > os::LARGEST || in_use.saturating_add(headers).saturating_add(more) > limit {
-            state.figures.refusals += 1;
-            return None;
+        let mut gives = true;
+        loop {
+            let mut state = self.state.lock();
+            let in_use = state.figures.used + state.figures.direct;
+            let headers = state.figures.regions * HEADER_BYTES;
+            let limit = state.settings.limit;
+            if more > os::LARGEST || in_use.saturating_add(headers).saturating_add(more) > limit {
+                state.figures.refusals += 1;
+                return None;
+            }
+            if in_use + headers + state.dirty + more <= limit || !gives {
+                return Some(state);
+            }
+            // The lock is open meanwhile, so others may have had what there was: look again.
+            gives = self.give_back(state, Victims::All, 0) > 0;
         }
-        if in_use + headers + state.dirty + more > limit {
-            self.give_back(state, Victims::All, 0);
-            state = self.state.lock();
-        }
-        Some(state)
     }
 
     /// `bytes` (rounded up to quanta) at a multiple of `align`, and whether they read as zero. At most
@@ -108,10 +112,16 @@ impl Reserve {
         debug_assert!(bytes <= LARGEST_IN_REGION + super::SLOT && align <= LARGEST_IN_REGION);
         let quanta = bytes.div_ceil(QUANTUM);
         let mut state = self.admit(quanta * QUANTUM)?;
-        let got = state.find(quanta, align).or_else(|| {
-            state.add_region(quanta + align / QUANTUM)?;
-            state.find(quanta, align)
-        });
+        let mut got = state.find(quanta, align);
+        if got.is_none() {
+            // The bookkeeping of one more region counts too.
+            drop(state);
+            state = self.admit(quanta * QUANTUM + HEADER_BYTES)?;
+            got = state.find(quanta, align).or_else(|| {
+                state.add_region(quanta + align / QUANTUM)?;
+                state.find(quanta, align)
+            });
+        }
         if got.is_none() {
             state.figures.refusals += 1;
         }
@@ -347,7 +357,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::block::{BlockLayout, Runs, SLOT};
-    use crate::os::fake::{Call, refuse, refuse_above};
+    use crate::os::fake::{Call, meanwhile, refuse, refuse_above};
 
     /// A reserve of a test's own.
     fn reserve() -> &'static Reserve {
@@ -435,6 +445,33 @@ mod tests {
         // SAFETY: mapped above.
         unsafe { reserve.unmap(mapped, 10 * SLOT) };
         assert!(reserve.alloc(20 * SLOT, SLOT).is_some(), "all of it again");
+    }
+
+    #[test]
+    fn who_comes_while_free_memory_goes_back_does_not_pass_the_limit_with_who_gives_it() {
+        static RESERVE: Reserve = Reserve::new();
+        const LIMIT: usize = HEADER_BYTES + 40 * SLOT;
+        RESERVE.configure(Settings { limit: LIMIT, tick: Duration::ZERO, ..RESERVE.settings() });
+        let (at, _) = RESERVE.alloc(20 * SLOT, SLOT).unwrap();
+        RESERVE.free(at, 20 * SLOT);
+        let other = meanwhile(Call::Purge, || assert!(RESERVE.map(25 * SLOT, SLOT).is_some()));
+        // There was room when it began.
+        assert_eq!(RESERVE.map(30 * SLOT, SLOT), None);
+        drop(other);
+        let figures = RESERVE.figures();
+        assert!(figures.committed <= LIMIT && figures.direct == 25 * SLOT, "{figures:?}");
+        assert!(RESERVE.map(10 * SLOT, SLOT).is_some(), "there is room for less");
+    }
+
+    #[test]
+    fn the_bookkeeping_of_a_new_region_counts_against_the_limit() {
+        let reserve = small(HEADER_BYTES + 10 * SLOT);
+        assert_eq!(reserve.alloc(10 * SLOT + QUANTUM, SLOT), None);
+        let figures = reserve.figures();
+        assert_eq!((figures.regions, figures.refusals), (0, 1), "{figures:?}");
+        assert!(reserve.alloc(10 * SLOT, SLOT).is_some());
+        let figures = reserve.figures();
+        assert_eq!(figures.committed, HEADER_BYTES + 10 * SLOT, "{figures:?}");
     }
 
     #[test]

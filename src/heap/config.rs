@@ -67,6 +67,7 @@ impl HeapConfig {
 
     /// The most bytes that may be got from the system at once, caches, pools and bookkeeping included: beyond it
     /// allocation fails, by a null pointer or an error, after all that is free was given back. `usize::MAX` is no limit.
+    /// What the system refuses to take back, as it does where memory is locked (`mlockall`), may come on top of it.
     pub fn hard_limit(mut self, bytes: usize) -> Self {
         self.settings.limit = bytes;
         self

@@ -22,6 +22,8 @@ enum Plan {
     After(Call, usize),
     /// Refuses to map more than so many bytes at once.
     Above(usize),
+    /// Refuses nothing, but somebody else gets his turn in the middle of the next call of a kind.
+    Meanwhile(Call, fn()),
 }
 
 std::thread_local! {
@@ -45,6 +47,12 @@ pub(crate) fn refuse_above(bytes: usize) -> Refusal {
     Refusal(())
 }
 
+/// Has somebody else get his turn in the middle of this thread's next such call.
+pub(crate) fn meanwhile(call: Call, act: fn()) -> Refusal {
+    PLAN.set(Some(Plan::Meanwhile(call, act)));
+    Refusal(())
+}
+
 impl Drop for Refusal {
     fn drop(&mut self) {
         PLAN.set(None);
@@ -60,6 +68,11 @@ pub(crate) fn refuses(call: Call, bytes: usize) -> bool {
             false
         }
         Some(Plan::Above(most)) => call == Call::Map && bytes > most,
+        Some(Plan::Meanwhile(planned, act)) if planned == call => {
+            PLAN.set(None);
+            act();
+            false
+        }
         _ => false,
     }
 }
