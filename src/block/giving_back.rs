@@ -13,10 +13,20 @@ use super::{HUGE_PAGE, QUANTUM};
 const SHRUNK: usize = 4 * 1024 * 1024;
 
 impl Reserve {
-    /// Gives all free memory back to the system, the tenants' too; returns the bytes.
+    /// Gives all free memory back to the system, the tenants' too; returns the bytes that went meanwhile, whoever gave
+    /// them.
     pub(crate) fn purge(&self) -> usize {
+        let before = self.state.lock().figures.returned;
         self.tenants().for_each(|tenant| (tenant.purge)());
-        self.give_back(self.state.lock(), Victims::All, 0)
+        self.give_back(self.state.lock(), Victims::All, 0);
+        usize::try_from(self.state.lock().figures.returned - before).unwrap_or(usize::MAX)
+    }
+
+    /// Counts bytes of runs in use that went back.
+    pub(super) fn note_returned(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.figures.purges += 1;
+        state.figures.returned += bytes as u64;
     }
 
     /// Called now and then by whoever is on a slow path, with the time: once in each period, what has been idle for one
@@ -49,7 +59,9 @@ impl Reserve {
                 let quanta = unsafe { region.quanta() };
                 let before = quanta.dirty_count();
                 let Some(victim) = quanta.take_victim(from, page, which) else { break };
-                state.dirty -= (before - quanta.dirty_count()) * QUANTUM;
+                // The rest of the victim is clean: the system has it already.
+                let dirty = (before - quanta.dirty_count()) * QUANTUM;
+                state.dirty -= dirty;
                 from = victim.start + victim.len;
                 let bytes = victim.len * QUANTUM;
                 let place = region.quantum(victim.start);
@@ -71,7 +83,7 @@ impl Reserve {
                 let quanta = unsafe { region.quanta() };
                 if granted {
                     quanta.give_clean(victim);
-                    returned += bytes;
+                    returned += dirty;
                 } else {
                     quanta.give(victim);
                     state.dirty += bytes;
@@ -250,7 +262,7 @@ mod tests {
         let near = blocks.iter().copied().filter(|block| block.addr().get() / SLOT == kept.addr().get() / SLOT);
         // SAFETY: as above.
         unsafe { runs.give(near.filter(|block| *block != kept), &mut empties) };
-        let sweep = runs.begin_sweep(1, 6);
+        let mut sweep = runs.begin_sweep(1, 6);
         sweep.give_pages_back();
         assert_eq!(told(kept), "against", "its run was swept");
         runs.end_sweep(sweep, &mut empties);

@@ -154,8 +154,8 @@ impl Reserve {
         }
     }
 
-    /// The same, of a piece of which the system has the memory already.
-    pub(crate) fn free_clean(&self, at: NonNull<u8>, bytes: usize) {
+    /// The same, of a piece of which the system has the memory already: it just got `gone` bytes of it.
+    pub(crate) fn free_clean(&self, at: NonNull<u8>, bytes: usize, gone: usize) {
         let mut state = self.state.lock();
         let mut region = RegionRef::of(at);
         let extent = Extent { start: region.quantum_of(at), len: bytes.div_ceil(QUANTUM) };
@@ -168,7 +168,7 @@ impl Reserve {
             os::advise_huge(start, len, Huge::Whole);
         }
         state.figures.used -= extent.len * QUANTUM;
-        state.figures.returned += bytes as u64;
+        state.figures.returned += gone as u64;
     }
 
     /// Makes a piece from [`alloc`](Self::alloc) longer where it is; whether the new part reads as zero.
@@ -472,6 +472,66 @@ mod tests {
         assert!(reserve.alloc(10 * SLOT, SLOT).is_some());
         let figures = reserve.figures();
         assert_eq!(figures.committed, HEADER_BYTES + 10 * SLOT, "{figures:?}");
+    }
+
+    #[test]
+    fn what_went_back_is_what_was_not_given_back_before() {
+        let reserve = small(usize::MAX);
+        reserve.configure(Settings { huge_after: 0, ..reserve.settings() });
+        // A few bytes on a huge page that nobody else touched.
+        let (at, _) = reserve.alloc(QUANTUM, HUGE_PAGE).unwrap();
+        reserve.free(at, QUANTUM);
+        assert_eq!((reserve.purge(), reserve.figures().returned), (QUANTUM, QUANTUM as u64));
+        // Pages between blocks in use, and later the whole run.
+        let mut runs = Runs::new(BlockLayout::new(16 * 1024, 16).unwrap(), reserve, 1);
+        let mut blocks = Vec::new();
+        assert_eq!(runs.take(16, |block| blocks.push(block)), 16);
+        let mut empties = runs.empties();
+        let all = reserve.figures().committed;
+        // SAFETY: taken above, each once.
+        unsafe { runs.give(blocks.drain(1..), &mut empties) };
+        for _ in 0..2 {
+            let mut sweep = runs.begin_sweep(1, 0);
+            sweep.give_pages_back();
+            runs.end_sweep(sweep, &mut empties);
+            let figures = reserve.figures();
+            assert_eq!(
+                (figures.returned, all - figures.committed),
+                ((QUANTUM + 15 * 16 * 1024) as u64, 15 * 16 * 1024)
+            );
+            // It was looked at again: what is away cannot go again.
+            while let Some(run) = runs.swept.head {
+                runs.reopen(run);
+            }
+        }
+        // SAFETY: as above.
+        unsafe { runs.give(blocks.drain(..), &mut empties) };
+        runs.take_empties(&mut empties);
+        drop(empties);
+        let figures = reserve.figures();
+        assert_eq!((figures.returned, all - figures.committed), ((QUANTUM + 16 * 16 * 1024) as u64, 16 * 16 * 1024));
+    }
+
+    #[test]
+    fn pages_that_the_system_would_not_take_back_are_not_said_to_be_gone() {
+        let reserve = small(usize::MAX);
+        let mut runs = Runs::new(BlockLayout::new(16 * 1024, 16).unwrap(), reserve, 1);
+        let mut blocks = Vec::new();
+        assert_eq!(runs.take(16, |block| blocks.push(block)), 16);
+        let mut empties = runs.empties();
+        // SAFETY: taken above, each once.
+        unsafe { runs.give(blocks.drain(1..), &mut empties) };
+        let before = reserve.figures().committed;
+        let refusal = refuse(Call::Purge, 0);
+        let mut sweep = runs.begin_sweep(1, 0);
+        sweep.give_pages_back();
+        runs.end_sweep(sweep, &mut empties);
+        drop(refusal);
+        let figures = reserve.figures();
+        assert_eq!((figures.committed, figures.returned), (before, 0));
+        // SAFETY: as above.
+        unsafe { runs.give(blocks.drain(..), &mut empties) };
+        runs.take_empties(&mut empties);
     }
 
     #[test]

@@ -37,9 +37,11 @@ impl Drop for EmptyRuns {
         }
         while let Some(run) = self.swept.pop() {
             announce::cleared(run.base(), self.run_bytes);
+            let absent = run.get().absent as usize;
+            self.reserve.note_absent(absent, 0);
             // SAFETY: nobody uses the run any more.
             if unsafe { os::purge(run.base(), self.run_bytes) } {
-                self.reserve.free_clean(run.base(), self.run_bytes);
+                self.reserve.free_clean(run.base(), self.run_bytes, self.run_bytes - absent);
             } else {
                 self.reserve.free(run.base(), self.run_bytes);
             }
@@ -314,7 +316,6 @@ impl Runs {
         self.blocks -= per_run;
         self.free -= per_run;
         run.get().owner = 0;
-        self.set_absent(run, 0);
         if run.get().was_swept { empties.swept.push(run) } else { empties.list.push(run) }
     }
 
@@ -440,7 +441,7 @@ mod tests {
                         }
                     }
                     8 => {
-                        let sweep = runs.begin_sweep(live.len(), number % 8);
+                        let mut sweep = runs.begin_sweep(live.len(), number % 8);
                         sweep.give_pages_back();
                         let mut empties = runs.empties();
                         // A block that comes back meanwhile.

@@ -31,7 +31,7 @@ const SWEEP_LEAST_EVERYWHERE: usize = 4 * 1024 * 1024;
 #[must_use = "end it, or the runs are lost"]
 pub(crate) struct Sweep {
     runs: RunList,
-    /// Where the runs start, and what to give back of each.
+    /// Where the runs start, and what to give back of each; then what the system took of it.
     targets: [Option<(NonNull<u8>, FreePages)>; SWEEP_BATCH],
     len: usize,
     /// Whether the system is told about huge pages.
@@ -45,10 +45,11 @@ impl Sweep {
     }
 
     /// Gives the free pages back: to be called with the depot's lock open.
-    pub(crate) fn give_pages_back(&self) {
+    pub(crate) fn give_pages_back(&mut self) {
         let page = os::page_size();
         let mut split = None;
-        for (base, mut pages) in self.targets.iter().flatten().copied() {
+        for (base, taken) in self.targets.iter_mut().flatten() {
+            let (base, mut pages) = (*base, *taken);
             let (huge, len) = RegionRef::of(base).huge_page_around(base);
             if self.tell && pages != 0 && split != Some(huge) {
                 // Or the system's own daemon makes it whole again, with all the memory that was given back.
@@ -65,8 +66,11 @@ impl Sweep {
                 // SAFETY: inside the run.
                 let first = unsafe { base.add(start * page) };
                 // SAFETY: every block on these pages was free when the run was taken off the lists, and none has been
-                // taken since. Refused: the memory stays, no harm.
-                let _ = unsafe { os::purge(first, len * page) };
+                // taken since.
+                if !unsafe { os::purge(first, len * page) } {
+                    // The memory stays, no harm.
+                    *taken &= !((FreePages::MAX >> (MOST_PAGES - len)) << start);
+                }
             }
         }
     }
@@ -107,9 +111,7 @@ impl Runs {
                 self.open.remove(run);
                 sweep.runs.push(run);
                 run.get().place = Place::InSweep;
-                let free = self.free_pages(run, pages);
-                self.set_absent(run, free.count_ones() as usize * os::page_size());
-                sweep.targets[sweep.len] = Some((run.base(), free));
+                sweep.targets[sweep.len] = Some((run.base(), self.free_pages(run, pages)));
                 sweep.len += 1;
                 if sweep.len == SWEEP_BATCH {
                     break;
@@ -134,7 +136,13 @@ impl Runs {
 
     /// Takes the runs back.
     pub(crate) fn end_sweep(&mut self, mut sweep: Sweep, empties: &mut EmptyRuns) {
+        let mut gone = 0;
         while let Some(run) = sweep.runs.pop() {
+            // The last one that was pushed.
+            sweep.len -= 1;
+            let taken = sweep.targets[sweep.len].map_or(0, |(_, pages)| pages.count_ones() as usize * os::page_size());
+            gone += taken.saturating_sub(run.get().absent as usize);
+            self.set_absent(run, taken);
             run.get().place = Place::Swept;
             run.get().was_swept = true;
             self.swept.push(run);
@@ -144,6 +152,9 @@ impl Runs {
                 self.reopen(run);
                 self.detach(run, empties);
             }
+        }
+        if gone > 0 {
+            self.reserve.note_returned(gone);
         }
     }
 }

@@ -285,7 +285,7 @@ impl Depot<crate::block::Runs> {
             let mut empties = state.source.empties();
             state.drain_all(&mut empties);
             let in_use = state.in_use();
-            let sweep = state.source.begin_sweep(in_use, share);
+            let mut sweep = state.source.begin_sweep(in_use, share);
             drop(state);
             drop(empties);
             sweep.give_pages_back();

@@ -40,7 +40,7 @@ impl Heap {
     }
 
     /// Gives all that is free back to the system, that of pools and this thread's cached blocks too; returns how many
-    /// bytes went.
+    /// bytes went, those included that other threads gave back meanwhile.
     ///
     /// Blocks that other threads keep in their caches stay there: have them call [`Heap::flush_thread`].
     pub fn purge() -> usize {
