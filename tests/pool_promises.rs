@@ -45,6 +45,66 @@ fn reserved_memory_is_present_before_it_is_touched() {
 }
 
 #[test]
+fn a_reserve_of_a_pool_in_use_is_present_too() {
+    let taken = |pool: &BlockPool, count| {
+        let blocks: Vec<_> = (0..count).map(|_| pool.take().unwrap()).collect();
+        blocks.iter().map(|block| present_pages(block.as_ptr(), block.len())).sum::<usize>()
+    };
+    // Of the run that one block comes from nobody has touched the others.
+    let pool = BlockPool::new(64 * 1024, 16);
+    let one = pool.take().unwrap();
+    pool.reserve(7).unwrap();
+    assert_eq!(taken(&pool, 7), 7 * 16, "pages of 7 blocks that nobody wrote to");
+    drop(one);
+    // Pages that went back come again.
+    let pool = BlockPool::new(16 * 1024, 16);
+    let mut blocks: Vec<_> = (0..160).map(|_| pool.take().unwrap()).collect();
+    let mut index = 0;
+    blocks.retain(|_| {
+        index += 1;
+        index % 16 == 0
+    });
+    pool.purge();
+    pool.reserve(100).unwrap();
+    assert_eq!(taken(&pool, 100), 400, "pages of 100 blocks that went back");
+}
+
+#[test]
+#[expect(unsafe_code, reason = "reads what it wrote")]
+fn free_blocks_among_those_in_use_go_back_when_asked_for() {
+    // Long runs, and a pool that has a reserve.
+    let large = BlockPool::new(1 << 20, 16);
+    let reserved = BlockPool::builder().block_size(16 * 1024).reserve(1).build().unwrap();
+    for (pool, count) in [(&large, 64), (&reserved, 1_024)] {
+        let mut blocks: Vec<_> = (0..count).map(|_| pool.take().unwrap()).collect();
+        let mut places = Vec::new();
+        for block in &mut blocks {
+            block.fill(core::mem::MaybeUninit::new(7));
+            places.push(block.as_ptr().cast::<u8>());
+        }
+        let mut index = 0;
+        blocks.retain(|_| {
+            index += 1;
+            index % 16 == 0
+        });
+        pool.purge();
+        // What got empty is with the reserve now.
+        Heap::purge();
+        let size = pool.block_size();
+        let kept: Vec<_> = blocks.iter().map(|block| block.as_ptr().cast::<u8>()).collect();
+        let (used, free): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| kept.contains(place));
+        let present = |places: &[*mut u8]| places.iter().map(|place| present_pages(*place, size)).sum::<usize>() * 4096;
+        assert_eq!(present(&used), blocks.len() * size, "blocks of {size}");
+        // The run that is reserved, and what pages share with blocks in use.
+        let left = present(&free);
+        assert!(left <= (16 + 2 * blocks.len()) * 64 * 1024 / 4, "{left} bytes of free blocks of {size} stay");
+        // SAFETY: all of it was written above.
+        let whole = blocks.iter().all(|block| block.iter().all(|byte| unsafe { byte.assume_init() } == 7));
+        assert!(whole, "blocks of {size} changed");
+    }
+}
+
+#[test]
 fn a_reserve_is_kept_through_purges_and_idle_times() {
     let pool = BlockPool::builder().block_size(1024).reserve(500).build().unwrap();
     let blocks: Vec<_> = (0..2_000).map(|_| pool.take().unwrap()).collect();

@@ -241,6 +241,38 @@ mod tests {
     }
 
     #[test]
+    fn all_huge_pages_of_a_long_run_that_was_swept_stay_small_until_it_is_free() {
+        if !has_huge_pages() {
+            return;
+        }
+        let reserve = reserve();
+        let pad = reserve.alloc(HUGE_PAGE, HUGE_PAGE).unwrap().0;
+        let mut runs = Runs::new(BlockLayout::new(1 << 20, 16).unwrap(), reserve, 1);
+        let mut blocks = Vec::new();
+        assert_eq!(runs.take(8, |block| blocks.push(block)), 8);
+        let (first, last) = (blocks[0], blocks[7]);
+        blocks.iter().for_each(|block| fill(*block, 1 << 20));
+        let kept = blocks.remove(3);
+        let before = reserve.figures().committed;
+        let mut empties = runs.empties();
+        // SAFETY: taken above, each once.
+        unsafe { runs.give(blocks.into_iter(), &mut empties) };
+        let mut sweep = runs.begin_sweep(1, 0);
+        sweep.give_pages_back();
+        assert_eq!([first, kept, last].map(told), ["against"; 3]);
+        runs.end_sweep(sweep, &mut empties);
+        assert_eq!(before - reserve.figures().committed, 7 << 20);
+        // SAFETY: a live block, filled above.
+        assert_eq!(unsafe { core::slice::from_raw_parts(kept.as_ptr(), 1 << 20) }, [7; 1 << 20]);
+        // SAFETY: as above.
+        unsafe { runs.give(core::iter::once(kept), &mut empties) };
+        runs.take_empties(&mut empties);
+        drop(empties);
+        assert_eq!([first, kept, last].map(told), ["for"; 3], "nothing is left of it");
+        reserve.free(pad, HUGE_PAGE);
+    }
+
+    #[test]
     fn a_huge_page_with_swept_runs_stays_small_until_all_of_it_is_free() {
         if !has_huge_pages() {
             return;

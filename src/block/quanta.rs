@@ -42,6 +42,14 @@ impl Extent {
     const fn end(self) -> usize {
         self.start + self.len
     }
+
+    /// Its parts, each on one huge page.
+    pub(crate) fn by_huge_page(self) -> impl Iterator<Item = Self> {
+        (self.start / PER_HUGE..self.end().div_ceil(PER_HUGE)).map(move |page| {
+            let start = self.start.max(page * PER_HUGE);
+            Self { start, len: self.end().min((page + 1) * PER_HUGE) - start }
+        })
+    }
 }
 
 /// The bookkeeping of one region. All-zero bytes are a region with every quantum free and clean and `end` 0.

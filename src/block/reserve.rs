@@ -162,10 +162,12 @@ impl Reserve {
         // SAFETY: the lock is held; the region is mapped since a part of it was in use.
         let quanta = unsafe { region.quanta() };
         quanta.give_clean(extent);
-        if quanta.frees_huge_page(extent) {
-            // It was split; what comes next may have it whole.
-            let (start, len) = region.huge_page_around(at);
-            os::advise_huge(start, len, Huge::Whole);
+        for part in extent.by_huge_page() {
+            if quanta.frees_huge_page(part) {
+                // It was split; what comes next may have it whole.
+                let (start, len) = region.huge_page_around(region.quantum(part.start));
+                os::advise_huge(start, len, Huge::Whole);
+            }
         }
         state.figures.used -= extent.len * QUANTUM;
         state.figures.returned += gone as u64;

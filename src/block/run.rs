@@ -8,6 +8,7 @@
 //!   given back to the system since a block last came back, on the swept list. One that is being swept is on none.
 //! - R3: `next_word` is below the run's number of words: taking goes on where it last stopped, so that a block just
 //!   given back by one thread is not the next to go to another one, beside its neighbours in one cache line.
+//! - R4: `keep` is the number of blocks in runs that are kept; none of these is swept or given to the reserve.
 
 use core::ptr::NonNull;
 
@@ -17,6 +18,9 @@ use super::reserve::Reserve;
 use super::run_list::{RunList, RunPtr};
 use super::{BlockLayout, SLOT, announce};
 use crate::os;
+
+/// Runs that one step makes present.
+const BATCH: usize = 64;
 
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
 #[derive(Debug)]
@@ -67,7 +71,9 @@ pub(crate) struct Runs {
     pub(super) blocks: usize,
     /// Blocks free in runs.
     pub(super) free: usize,
-    /// Empty runs are kept while all runs together have no more blocks than this.
+    /// Blocks of runs that are being swept.
+    pub(super) in_sweep: usize,
+    /// Blocks of runs that are kept though they may be empty, and never swept (R4).
     pub(super) keep: usize,
     /// The number written into every run, by which a foreign block is known.
     owner: usize,
@@ -89,6 +95,7 @@ impl Runs {
             mark: 0,
             blocks: 0,
             free: 0,
+            in_sweep: 0,
             keep: 0,
             owner,
         }
@@ -121,18 +128,45 @@ impl Runs {
         self.blocks / self.layout.per_run() as usize * self.layout.run_bytes()
     }
 
-    /// A step towards `blocks` free blocks which are kept ready: the memory to make present, or whether it is done;
-    /// `None` if the reserve has too little.
+    /// A step towards `blocks` free blocks which are kept ready: memory to make present, or that it is done; `None` if the
+    /// reserve has too little.
     pub(crate) fn prepare(&mut self, blocks: usize) -> Option<Prepared> {
-        if self.free >= blocks {
-            self.keep = self.keep.max(self.blocks);
-            return Some(Prepared::Done);
+        let mut runs = [None; BATCH];
+        // Those that are being swept have free blocks that nobody can take.
+        if self.free.saturating_sub(self.in_sweep) < blocks {
+            return self.grow().then_some(Prepared::Runs(runs, 0));
         }
-        if !self.grow() {
-            return None;
+        while let Some(run) = self.swept.head {
+            self.reopen(run);
         }
-        let base = self.open.head?.base();
-        Some(Prepared::Run(base, self.layout.run_bytes()))
+        let mut len = 0;
+        let mut at = self.open.head;
+        while let (Some(run), true) = (at, len < BATCH) {
+            at = run.get().next;
+            if !run.get().kept {
+                self.retain(run);
+                runs[len] = Some(run.base());
+                len += 1;
+            }
+        }
+        if len > 0 {
+            return Some(Prepared::Runs(runs, self.layout.run_bytes()));
+        }
+        at = self.full.head;
+        while let Some(run) = at {
+            at = run.get().next;
+            if !run.get().kept {
+                self.retain(run);
+            }
+        }
+        Some(Prepared::Done)
+    }
+
+    /// From now on the run is kept, whole and present.
+    fn retain(&mut self, run: NonNull<Run>) {
+        run.get().kept = true;
+        self.keep += self.layout.per_run() as usize;
+        self.set_absent(run, 0);
     }
 
     /// Adds a run. False if the reserve has none.
@@ -154,6 +188,7 @@ impl Runs {
         run.get().next_word = 0;
         run.get().place = Place::Open;
         run.get().was_swept = false;
+        run.get().kept = false;
         run.get().absent = 0;
         for index in 0..bytes / SLOT * WORDS_PER_SLOT {
             let left = (per_run as usize).saturating_sub(index * 64);
@@ -225,7 +260,7 @@ impl Runs {
     /// Counts a run as present, or as absent so far.
     pub(super) fn set_absent(&self, run: NonNull<Run>, bytes: usize) {
         self.reserve.note_absent(run.get().absent as usize, bytes);
-        #[expect(clippy::cast_possible_truncation, reason = "a run has at most 128 pages when it is swept")]
+        #[expect(clippy::cast_possible_truncation, reason = "a run has a few MiB")]
         {
             run.get().absent = bytes as u32;
         }
@@ -305,7 +340,7 @@ impl Runs {
     fn detach_if_needless(&mut self, run: NonNull<Run>, empties: &mut EmptyRuns) {
         let per_run = self.layout.per_run() as usize;
         let empty = run.get().free as usize == per_run && run.get().place == Place::Open;
-        if empty && self.free > per_run && self.blocks - per_run >= self.keep {
+        if empty && self.free > per_run && !run.get().kept {
             self.detach(run, empties);
         }
     }
@@ -334,7 +369,7 @@ impl Runs {
         for _ in 0..most {
             let Some(run) = at else { break };
             at = run.get().next;
-            if run.get().free == per_run && self.blocks - per_run as usize >= self.keep {
+            if run.get().free == per_run && !run.get().kept {
                 self.detach(run, empties);
             }
         }
@@ -351,7 +386,7 @@ impl Runs {
             empties.list.push(run);
         }
         self.reserve.note_scattered(self.scattered, 0);
-        (self.blocks, self.free, self.swept_free, self.scattered) = (0, 0, 0, 0);
+        (self.blocks, self.free, self.swept_free, self.scattered, self.keep) = (0, 0, 0, 0, 0);
     }
 }
 
@@ -359,8 +394,8 @@ impl Runs {
 #[derive(Debug)]
 pub(crate) enum Prepared {
     Done,
-    /// A new run: its start and its bytes.
-    Run(NonNull<u8>, usize),
+    /// Where runs start, if there are any, and the bytes of each: to be made present.
+    Runs([Option<NonNull<u8>>; BATCH], usize),
 }
 
 #[cfg(test)]
@@ -372,7 +407,7 @@ mod tests {
 
     /// Checks R1 and R2 against a recount.
     fn check(runs: &Runs) {
-        let (mut free, mut blocks, mut swept) = (0, 0, 0);
+        let (mut free, mut blocks, mut swept, mut keep) = (0, 0, 0, 0);
         for (list, place) in [(&runs.open, Place::Open), (&runs.swept, Place::Swept), (&runs.full, Place::Full)] {
             let mut at = list.head;
             while let Some(run) = at {
@@ -384,10 +419,13 @@ mod tests {
                 free += set;
                 blocks += runs.layout.per_run() as usize;
                 swept += if place == Place::Swept { set } else { 0 };
+                keep += if run.get().kept { runs.layout.per_run() as usize } else { 0 };
+                assert!(!run.get().kept || place != Place::Swept, "R4");
                 at = run.get().next;
             }
         }
         assert_eq!((free, blocks, swept), (runs.free, runs.blocks, runs.swept_free));
+        assert_eq!((keep, 0), (runs.keep, runs.in_sweep), "R4");
     }
 
     #[test]
@@ -450,6 +488,11 @@ mod tests {
                             unsafe { runs.give(core::iter::once(block), &mut empties) };
                         }
                         runs.end_sweep(sweep, &mut empties);
+                    }
+                    _ if number % 5 == 0 => {
+                        let ready = runs.free / 2 + number % 3;
+                        while !matches!(runs.prepare(ready), Some(Prepared::Done)) {}
+                        prop_assert!(runs.free >= ready && runs.blocks == runs.keep, "all that was there is kept");
                     }
                     _ => {
                         let mut empties = runs.empties();

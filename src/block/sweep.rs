@@ -5,6 +5,7 @@
 
 use core::ptr::NonNull;
 
+use super::SLOT;
 use super::bitmap;
 use super::descriptor::{Place, Run};
 use super::region::RegionRef;
@@ -13,9 +14,9 @@ use super::run_list::{RunList, RunPtr};
 use super::settings::HugePages;
 use crate::os::{self, Huge};
 
-/// A bit for each page of a run.
+/// A bit for each page of a run; in a long run for several.
 type FreePages = u128;
-/// Pages of the longest run that can be swept.
+/// Pages of the longest run that is swept page by page.
 pub(crate) const MOST_PAGES: usize = FreePages::BITS as usize;
 /// Runs that one sweep takes at a time.
 const SWEEP_BATCH: usize = 64;
@@ -34,6 +35,9 @@ pub(crate) struct Sweep {
     /// Where the runs start, and what to give back of each; then what the system took of it.
     targets: [Option<(NonNull<u8>, FreePages)>; SWEEP_BATCH],
     len: usize,
+    /// Bytes of what a bit stands for.
+    unit: usize,
+    run_bytes: usize,
     /// Whether the system is told about huge pages.
     tell: bool,
 }
@@ -46,14 +50,17 @@ impl Sweep {
 
     /// Gives the free pages back: to be called with the depot's lock open.
     pub(crate) fn give_pages_back(&mut self) {
-        let page = os::page_size();
+        let unit = self.unit;
         let mut split = None;
         for (base, taken) in self.targets.iter_mut().flatten() {
             let (base, mut pages) = (*base, *taken);
-            let (huge, len) = RegionRef::of(base).huge_page_around(base);
+            let region = RegionRef::of(base);
+            let (huge, _) = region.huge_page_around(base);
             if self.tell && pages != 0 && split != Some(huge) {
+                // SAFETY: the run's last byte.
+                let (last, len) = region.huge_page_around(unsafe { base.add(self.run_bytes - 1) });
                 // Or the system's own daemon makes it whole again, with all the memory that was given back.
-                os::advise_huge(huge, len, Huge::Never);
+                os::advise_huge(huge, last.addr().get() + len - huge.addr().get(), Huge::Never);
                 split = Some(huge);
             }
             let mut from = 0;
@@ -64,10 +71,10 @@ impl Sweep {
                 pages = pages.checked_shr(pages.trailing_ones()).unwrap_or(0);
                 from = start + len;
                 // SAFETY: inside the run.
-                let first = unsafe { base.add(start * page) };
+                let first = unsafe { base.add(start * unit) };
                 // SAFETY: every block on these pages was free when the run was taken off the lists, and none has been
                 // taken since.
-                if !unsafe { os::purge(first, len * page) } {
+                if !unsafe { os::purge(first, len * unit) } {
                     // The memory stays, no harm.
                     *taken &= !((FreePages::MAX >> (MOST_PAGES - len)) << start);
                 }
@@ -82,8 +89,8 @@ impl Runs {
     /// however many blocks are freed.
     pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
         self.mark = self.mark.max(in_use);
-        let scattered = (self.free - self.swept_free) * self.layout.size();
-        if self.keep > 0 || scattered.abs_diff(self.scattered) < NOTEWORTHY {
+        let scattered = (self.free - self.swept_free).saturating_sub(self.keep) * self.layout.size();
+        if scattered.abs_diff(self.scattered) < NOTEWORTHY {
             return false;
         }
         let everywhere = self.reserve.note_scattered(self.scattered, scattered);
@@ -98,21 +105,27 @@ impl Runs {
     pub(crate) fn begin_sweep(&mut self, in_use: usize, share: usize) -> Sweep {
         self.mark = in_use;
         let tell = self.reserve.settings().huge == HugePages::Growing;
-        let mut sweep = Sweep { runs: RunList { head: None }, targets: [None; SWEEP_BATCH], len: 0, tell };
-        let pages = self.layout.run_bytes() / os::page_size();
-        // What is kept ready stays present.
-        if self.keep > 0 || pages == 0 || pages > MOST_PAGES {
+        let run_bytes = self.layout.run_bytes();
+        let pages = run_bytes / os::page_size();
+        // A power of two, so that a run, which is so many slots, is so many of these.
+        let unit = pages.div_ceil(MOST_PAGES).next_power_of_two() * os::page_size();
+        let list = RunList { head: None };
+        let mut sweep = Sweep { runs: list, targets: [None; SWEEP_BATCH], len: 0, unit, run_bytes, tell };
+        // Longer runs are of one block each: there is nothing between blocks.
+        if pages == 0 || unit > SLOT {
             return sweep;
         }
         let mut at = self.open.head;
         while let Some(run) = at {
             at = run.get().next;
-            if run.get().free as usize * 8 >= self.layout.per_run() as usize * share {
+            // What is kept ready stays present.
+            if !run.get().kept && run.get().free as usize * 8 >= self.layout.per_run() as usize * share {
                 self.open.remove(run);
                 sweep.runs.push(run);
                 run.get().place = Place::InSweep;
-                sweep.targets[sweep.len] = Some((run.base(), self.free_pages(run, pages)));
+                sweep.targets[sweep.len] = Some((run.base(), self.free_pages(run, unit)));
                 sweep.len += 1;
+                self.in_sweep += self.layout.per_run() as usize;
                 if sweep.len == SWEEP_BATCH {
                     break;
                 }
@@ -121,9 +134,9 @@ impl Runs {
         sweep
     }
 
-    /// The pages of a run on which no block in use lies.
-    fn free_pages(&self, run: NonNull<Run>, pages: usize) -> FreePages {
-        let page = os::page_size();
+    /// The pages of a run, or stretches of `page` bytes, on which no block in use lies.
+    fn free_pages(&self, run: NonNull<Run>, page: usize) -> FreePages {
+        let pages = self.layout.run_bytes() / page;
         let blocks = self.layout.per_run() as usize;
         let words = run.words(blocks.div_ceil(64));
         (0..pages).fold(0, |mask, index| {
@@ -140,7 +153,8 @@ impl Runs {
         while let Some(run) = sweep.runs.pop() {
             // The last one that was pushed.
             sweep.len -= 1;
-            let taken = sweep.targets[sweep.len].map_or(0, |(_, pages)| pages.count_ones() as usize * os::page_size());
+            self.in_sweep -= self.layout.per_run() as usize;
+            let taken = sweep.targets[sweep.len].map_or(0, |(_, pages)| pages.count_ones() as usize * sweep.unit);
             gone += taken.saturating_sub(run.get().absent as usize);
             self.set_absent(run, taken);
             run.get().place = Place::Swept;

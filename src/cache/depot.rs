@@ -272,7 +272,9 @@ impl Depot<crate::block::Runs> {
             match step {
                 None => return false,
                 Some(Prepared::Done) => return true,
-                Some(Prepared::Run(base, bytes)) => crate::os::populate(base, bytes),
+                Some(Prepared::Runs(runs, bytes)) => {
+                    runs.into_iter().flatten().for_each(|base| crate::os::populate(base, bytes));
+                }
             }
         }
     }
