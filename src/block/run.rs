@@ -134,7 +134,7 @@ impl Runs {
         let mut runs = [None; BATCH];
         // Those that are being swept have free blocks that nobody can take.
         if self.free.saturating_sub(self.in_sweep) < blocks {
-            return self.grow().then_some(Prepared::Runs(runs, 0));
+            return self.grow().then_some(Prepared { done: false, runs });
         }
         while let Some(run) = self.swept.head {
             self.reopen(run);
@@ -150,7 +150,7 @@ impl Runs {
             }
         }
         if len > 0 {
-            return Some(Prepared::Runs(runs, self.layout.run_bytes()));
+            return Some(Prepared { done: false, runs });
         }
         at = self.full.head;
         while let Some(run) = at {
@@ -159,7 +159,7 @@ impl Runs {
                 self.retain(run);
             }
         }
-        Some(Prepared::Done)
+        Some(Prepared { done: true, runs })
     }
 
     /// From now on the run is kept, whole and present.
@@ -392,10 +392,10 @@ impl Runs {
 
 /// See [`Runs::prepare`].
 #[derive(Debug)]
-pub(crate) enum Prepared {
-    Done,
-    /// Where runs start, if there are any, and the bytes of each: to be made present.
-    Runs([Option<NonNull<u8>>; BATCH], usize),
+pub(crate) struct Prepared {
+    pub(crate) done: bool,
+    /// Where runs start that are to be made present, if there are any.
+    pub(crate) runs: [Option<NonNull<u8>>; BATCH],
 }
 
 #[cfg(test)]
@@ -491,7 +491,7 @@ mod tests {
                     }
                     _ if number % 5 == 0 => {
                         let ready = runs.free / 2 + number % 3;
-                        while !matches!(runs.prepare(ready), Some(Prepared::Done)) {}
+                        while !runs.prepare(ready).unwrap().done {}
                         prop_assert!(runs.free >= ready && runs.blocks == runs.keep, "all that was there is kept");
                     }
                     _ => {

@@ -266,15 +266,12 @@ impl<S: Source> Depot<S> {
 impl Depot<crate::block::Runs> {
     /// Makes blocks ready, their memory present. False if the reserve has too little.
     pub(crate) fn prepare(&self, blocks: usize) -> bool {
-        use crate::block::run::Prepared;
         loop {
-            let step = self.with_source(|runs| runs.prepare(blocks));
-            match step {
-                None => return false,
-                Some(Prepared::Done) => return true,
-                Some(Prepared::Runs(runs, bytes)) => {
-                    runs.into_iter().flatten().for_each(|base| crate::os::populate(base, bytes));
-                }
+            let (step, bytes) = self.with_source(|runs| (runs.prepare(blocks), runs.layout().run_bytes()));
+            let Some(step) = step else { return false };
+            step.runs.into_iter().flatten().for_each(|base| crate::os::populate(base, bytes));
+            if step.done {
+                return true;
             }
         }
     }

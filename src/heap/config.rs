@@ -41,6 +41,9 @@ impl HeapConfig {
 
     /// Memory that stays free for one tick goes back to the system at the next (100 ms at first). Ticks are noticed on
     /// slow paths: a program that neither allocates nor frees gives nothing back. Zero: only the surplus goes back.
+    ///
+    /// What is free on a huge page of which more than half is in use waits until more of it is free, until the
+    /// [hard limit](Self::hard_limit) needs it, or for [`Heap::purge`](crate::Heap::purge); so it does above the surplus.
     pub fn tick(mut self, every: Duration) -> Self {
         self.settings.tick = every;
         self

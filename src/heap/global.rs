@@ -42,7 +42,8 @@ impl Heap {
     /// Gives all that is free back to the system, that of pools and this thread's cached blocks too; returns how many
     /// bytes went, those included that other threads gave back meanwhile.
     ///
-    /// Blocks that other threads keep in their caches stay there: have them call [`Heap::flush_thread`].
+    /// Blocks that other threads keep in their caches stay there: have them call [`Heap::flush_thread`]. Bookkeeping
+    /// stays too: 1 KiB for each batch of blocks that threads ever kept at once.
     pub fn purge() -> usize {
         thread::register();
         RESERVE.purge()
