@@ -17,8 +17,10 @@ pub(crate) struct Run {
     pub(super) block_size: u32,
     pub(super) place: Place,
     pub(super) was_swept: bool,
-    /// Whether it stays, whole and present, though it may be empty.
+    /// Whether it stays though it may be empty.
     pub(super) kept: bool,
+    /// Whether its memory was made present and stays so, too.
+    pub(super) present: bool,
     /// Bytes of it that the system has.
     pub(super) absent: u32,
 }

@@ -8,7 +8,8 @@
 //!   given back to the system since a block last came back, on the swept list. One that is being swept is on none.
 //! - R3: `next_word` is below the run's number of words: taking goes on where it last stopped, so that a block just
 //!   given back by one thread is not the next to go to another one, beside its neighbours in one cache line.
-//! - R4: `keep` is the number of blocks in runs that are kept; none of these is swept or given to the reserve.
+//! - R4: `present` is the number of blocks in runs that stay present, none of which is swept; these are kept, and of runs that
+//!   are kept none is given to the reserve.
 
 use core::ptr::NonNull;
 
@@ -71,10 +72,10 @@ pub(crate) struct Runs {
     pub(super) blocks: usize,
     /// Blocks free in runs.
     pub(super) free: usize,
-    /// Blocks of runs that are being swept.
+    /// Blocks free in runs that are being swept, which nobody can take meanwhile.
     pub(super) in_sweep: usize,
-    /// Blocks of runs that are kept though they may be empty, and never swept (R4).
-    pub(super) keep: usize,
+    /// Blocks of runs that stay present (R4).
+    pub(super) present: usize,
     /// The number written into every run, by which a foreign block is known.
     owner: usize,
 }
@@ -96,7 +97,7 @@ impl Runs {
             blocks: 0,
             free: 0,
             in_sweep: 0,
-            keep: 0,
+            present: 0,
             owner,
         }
     }
@@ -129,44 +130,62 @@ impl Runs {
     }
 
     /// A step towards `blocks` free blocks which are kept ready: memory to make present, or that it is done; `None` if the
-    /// reserve has too little.
+    /// reserve has too little. Then all runs that there are, but those that are being swept, are kept.
     pub(crate) fn prepare(&mut self, blocks: usize) -> Option<Prepared> {
         let mut runs = [None; BATCH];
-        // Those that are being swept have free blocks that nobody can take.
-        if self.free.saturating_sub(self.in_sweep) < blocks {
+        if self.free - self.in_sweep < blocks {
             return self.grow().then_some(Prepared { done: false, runs });
         }
-        while let Some(run) = self.swept.head {
-            self.reopen(run);
-        }
-        let mut len = 0;
+        let (mut ready, mut len) = (self.ready(), 0);
         let mut at = self.open.head;
-        while let (Some(run), true) = (at, len < BATCH) {
-            at = run.get().next;
-            if !run.get().kept {
-                self.retain(run);
+        while ready < blocks && len < BATCH {
+            let run = if let Some(run) = at {
+                at = run.get().next;
+                run
+            } else if let Some(run) = self.swept.head {
+                self.reopen(run);
+                run
+            } else {
+                break;
+            };
+            if !run.get().present {
+                self.keep_present(run);
                 runs[len] = Some(run.base());
                 len += 1;
+                ready += run.get().free as usize;
             }
         }
-        if len > 0 {
-            return Some(Prepared { done: false, runs });
-        }
-        at = self.full.head;
-        while let Some(run) = at {
-            at = run.get().next;
-            if !run.get().kept {
-                self.retain(run);
+        if len == 0 {
+            for list in [&self.open, &self.swept, &self.full] {
+                let mut at = list.head;
+                while let Some(run) = at {
+                    at = run.get().next;
+                    run.get().kept = true;
+                }
             }
         }
-        Some(Prepared { done: true, runs })
+        Some(Prepared { done: len == 0, runs })
     }
 
-    /// From now on the run is kept, whole and present.
-    fn retain(&mut self, run: NonNull<Run>) {
+    /// Free blocks in runs that stay present.
+    fn ready(&self) -> usize {
+        let mut ready = 0;
+        let mut at = self.open.head;
+        while let Some(run) = at {
+            at = run.get().next;
+            ready += if run.get().present { run.get().free as usize } else { 0 };
+        }
+        ready
+    }
+
+    /// From now on the run stays present, and is taken from before the others.
+    fn keep_present(&mut self, run: NonNull<Run>) {
         run.get().kept = true;
-        self.keep += self.layout.per_run() as usize;
+        run.get().present = true;
+        self.present += self.layout.per_run() as usize;
         self.set_absent(run, 0);
+        self.open.remove(run);
+        self.open.push(run);
     }
 
     /// Adds a run. False if the reserve has none.
@@ -189,6 +208,7 @@ impl Runs {
         run.get().place = Place::Open;
         run.get().was_swept = false;
         run.get().kept = false;
+        run.get().present = false;
         run.get().absent = 0;
         for index in 0..bytes / SLOT * WORDS_PER_SLOT {
             let left = (per_run as usize).saturating_sub(index * 64);
@@ -220,11 +240,15 @@ impl Runs {
     }
 
     fn take_from(&mut self, run: NonNull<Run>, want: usize, each: &mut impl FnMut(NonNull<u8>)) -> usize {
-        if run.get().absent > 0 {
-            self.set_absent(run, 0);
-        }
         let base = run.base();
         let want = want.min(run.get().free as usize);
+        let absent = run.get().absent as usize;
+        if absent > 0 {
+            // At most: the pages that so many blocks lie on.
+            let page = os::page_size();
+            let touched = want * (self.layout.size().div_ceil(page) + 1) * page;
+            self.set_absent(run, absent.saturating_sub(touched));
+        }
         let words = self.layout.per_run().div_ceil(u64::BITS) as usize;
         let mut index = run.get().next_word as usize;
         let mut left = want;
@@ -323,7 +347,8 @@ impl Runs {
     /// Blocks of the run came back, and their bits were set.
     fn gave(&mut self, run: NonNull<Run>, count: u32, empties: &mut EmptyRuns) {
         match run.get().place {
-            Place::Open | Place::InSweep => {}
+            Place::Open => {}
+            Place::InSweep => self.in_sweep += count as usize,
             Place::Swept => self.reopen(run),
             Place::Full => {
                 self.full.remove(run);
@@ -386,7 +411,7 @@ impl Runs {
             empties.list.push(run);
         }
         self.reserve.note_scattered(self.scattered, 0);
-        (self.blocks, self.free, self.swept_free, self.scattered, self.keep) = (0, 0, 0, 0, 0);
+        (self.blocks, self.free, self.swept_free, self.scattered, self.present) = (0, 0, 0, 0, 0);
     }
 }
 
@@ -407,7 +432,7 @@ mod tests {
 
     /// Checks R1 and R2 against a recount.
     fn check(runs: &Runs) {
-        let (mut free, mut blocks, mut swept, mut keep) = (0, 0, 0, 0);
+        let (mut free, mut blocks, mut swept, mut present) = (0, 0, 0, 0);
         for (list, place) in [(&runs.open, Place::Open), (&runs.swept, Place::Swept), (&runs.full, Place::Full)] {
             let mut at = list.head;
             while let Some(run) = at {
@@ -419,13 +444,13 @@ mod tests {
                 free += set;
                 blocks += runs.layout.per_run() as usize;
                 swept += if place == Place::Swept { set } else { 0 };
-                keep += if run.get().kept { runs.layout.per_run() as usize } else { 0 };
-                assert!(!run.get().kept || place != Place::Swept, "R4");
+                present += if run.get().present { runs.layout.per_run() as usize } else { 0 };
+                assert!(!run.get().present || run.get().kept && place != Place::Swept, "R4");
                 at = run.get().next;
             }
         }
         assert_eq!((free, blocks, swept), (runs.free, runs.blocks, runs.swept_free));
-        assert_eq!((keep, 0), (runs.keep, runs.in_sweep), "R4");
+        assert_eq!((present, 0), (runs.present, runs.in_sweep), "R4");
     }
 
     #[test]
@@ -439,6 +464,38 @@ mod tests {
         let words = run.words(per_run.div_ceil(64));
         assert!(words.iter().all(|word| *word == 0), "R1");
         let mut empties = runs.empties();
+        // SAFETY: nobody uses the blocks.
+        unsafe { runs.take_all(&mut empties) };
+    }
+
+    #[test]
+    fn what_is_made_ready_is_what_was_asked_for_also_beside_a_sweep() {
+        let mut runs = Runs::new(BlockLayout::new(16 * 1024, 16).unwrap(), &RESERVE, 79);
+        let per_run = runs.layout.per_run() as usize;
+        let mut blocks = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(runs.take(per_run, |block| blocks.push(block)), per_run);
+        }
+        let mut empties = runs.empties();
+        // One of each run comes back, and all of them are being swept.
+        let mut index = 0;
+        let some = blocks.extract_if(.., |_| {
+            index += 1;
+            index % per_run == 0
+        });
+        // SAFETY: taken above, each once.
+        unsafe { runs.give(some.collect::<Vec<_>>().into_iter(), &mut empties) };
+        let mut sweep = runs.begin_sweep(8 * per_run - 8, 0);
+        sweep.give_pages_back();
+        while !runs.prepare(1).unwrap().done {}
+        assert_eq!(runs.blocks, 9 * per_run, "one more run has what is asked for");
+        runs.end_sweep(sweep, &mut empties);
+        check(&runs);
+        assert_eq!(runs.present, per_run);
+        // Of what went back no more comes again than is asked for.
+        while !runs.prepare(per_run + 1).unwrap().done {}
+        assert_eq!((runs.blocks, runs.present), (9 * per_run, 2 * per_run));
+        check(&runs);
         // SAFETY: nobody uses the blocks.
         unsafe { runs.take_all(&mut empties) };
     }
@@ -492,7 +549,7 @@ mod tests {
                     _ if number % 5 == 0 => {
                         let ready = runs.free / 2 + number % 3;
                         while !runs.prepare(ready).unwrap().done {}
-                        prop_assert!(runs.free >= ready && runs.blocks == runs.keep, "all that was there is kept");
+                        prop_assert!(runs.ready() >= ready, "too few are ready");
                     }
                     _ => {
                         let mut empties = runs.empties();

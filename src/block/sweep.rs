@@ -24,6 +24,8 @@ const SWEEP_BATCH: usize = 64;
 const NOTEWORTHY: usize = 16 * 1024;
 /// Bytes of scattered free blocks that are left in peace, of one size and of all together.
 const SWEEP_LEAST: usize = 32 * 1024;
+/// Of runs that are longer than a mask has pages, so many: a wave of a few blocks is to find its memory again.
+const LONG_RUNS: usize = 4;
 const SWEEP_LEAST_EVERYWHERE: usize = 4 * 1024 * 1024;
 
 /// Runs on no list, whose free pages are on their way to the system. Blocks may come back to them meanwhile, but none
@@ -56,12 +58,12 @@ impl Sweep {
             let (base, mut pages) = (*base, *taken);
             let region = RegionRef::of(base);
             let (huge, _) = region.huge_page_around(base);
-            if self.tell && pages != 0 && split != Some(huge) {
-                // SAFETY: the run's last byte.
-                let (last, len) = region.huge_page_around(unsafe { base.add(self.run_bytes - 1) });
+            // SAFETY: the run's last byte.
+            let (last, len) = region.huge_page_around(unsafe { base.add(self.run_bytes - 1) });
+            if self.tell && pages != 0 && split != Some((huge, last)) {
                 // Or the system's own daemon makes it whole again, with all the memory that was given back.
                 os::advise_huge(huge, last.addr().get() + len - huge.addr().get(), Huge::Never);
-                split = Some(huge);
+                split = Some((huge, last));
             }
             let mut from = 0;
             while pages != 0 {
@@ -89,7 +91,7 @@ impl Runs {
     /// however many blocks are freed.
     pub(crate) fn wants_sweep(&mut self, in_use: usize) -> bool {
         self.mark = self.mark.max(in_use);
-        let scattered = (self.free - self.swept_free).saturating_sub(self.keep) * self.layout.size();
+        let scattered = (self.free - self.swept_free).saturating_sub(self.present) * self.layout.size();
         if scattered.abs_diff(self.scattered) < NOTEWORTHY {
             return false;
         }
@@ -98,6 +100,8 @@ impl Runs {
         in_use <= self.mark / 2
             && scattered >= 3 * in_use * self.layout.size()
             && scattered >= SWEEP_LEAST
+            && (self.layout.run_bytes() <= MOST_PAGES * os::page_size()
+                || scattered >= LONG_RUNS * self.layout.run_bytes())
             && everywhere >= SWEEP_LEAST_EVERYWHERE
     }
 
@@ -118,14 +122,14 @@ impl Runs {
         let mut at = self.open.head;
         while let Some(run) = at {
             at = run.get().next;
-            // What is kept ready stays present.
-            if !run.get().kept && run.get().free as usize * 8 >= self.layout.per_run() as usize * share {
+            // What is ready stays so.
+            if !run.get().present && run.get().free as usize * 8 >= self.layout.per_run() as usize * share {
                 self.open.remove(run);
                 sweep.runs.push(run);
                 run.get().place = Place::InSweep;
                 sweep.targets[sweep.len] = Some((run.base(), self.free_pages(run, unit)));
                 sweep.len += 1;
-                self.in_sweep += self.layout.per_run() as usize;
+                self.in_sweep += run.get().free as usize;
                 if sweep.len == SWEEP_BATCH {
                     break;
                 }
@@ -153,7 +157,7 @@ impl Runs {
         while let Some(run) = sweep.runs.pop() {
             // The last one that was pushed.
             sweep.len -= 1;
-            self.in_sweep -= self.layout.per_run() as usize;
+            self.in_sweep -= run.get().free as usize;
             let taken = sweep.targets[sweep.len].map_or(0, |(_, pages)| pages.count_ones() as usize * sweep.unit);
             gone += taken.saturating_sub(run.get().absent as usize);
             self.set_absent(run, taken);
@@ -161,7 +165,8 @@ impl Runs {
             run.get().was_swept = true;
             self.swept.push(run);
             self.swept_free += run.get().free as usize;
-            if run.get().free == self.layout.per_run() && self.blocks > self.layout.per_run() as usize {
+            let needless = !run.get().kept && self.blocks > self.layout.per_run() as usize;
+            if run.get().free == self.layout.per_run() && needless {
                 // It got empty meanwhile, and there are others.
                 self.reopen(run);
                 self.detach(run, empties);

@@ -230,7 +230,8 @@ impl BlockPool {
         }
     }
 
-    /// Makes at least `blocks` free blocks ready, their memory present; what the pool has then, it keeps from now on.
+    /// Makes at least `blocks` free blocks ready: their memory is present, and stays so. What the pool has then, it keeps from
+    /// now on; of what others of its blocks lie on, the system may get the pages back.
     ///
     /// # Errors
     /// [`MemoryError::ReserveAboveLimit`], or [`MemoryError::OutOfMemory`] (at once if the machine has less memory): what
