@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 
-use super::block::{Owner, State, Word};
+use super::block::{Owner, Word};
 use super::error::ShmError;
 use super::here::Here;
 use super::id::Id;
@@ -17,7 +17,7 @@ use super::members::Member;
 use super::segment::Segment;
 use super::shape::{BODY, Kind, Shape, head};
 use super::{step, store};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Stages at most; each has twice the places of the one before.
 const STAGES: usize = 16;
@@ -159,8 +159,14 @@ impl<'a> Stages<'a> {
         step::reach(38);
         // SeqCst: before the look at whether the queue is shut.
         if at.compare_exchange(0, made.bits(), Ordering::SeqCst, Ordering::Acquire).is_err() {
-            // Somebody else was quicker.
-            free(self.segment, here.me(), made, &mut |_| ());
+            // Somebody else was quicker. If a sweeper is looking into this one, it is done in a moment; if it is stopped there,
+            // ours goes when we die.
+            for _ in 0..1_000 {
+                if free(self.segment, here.me(), made, &mut |_| ()) {
+                    break;
+                }
+                std::thread::yield_now();
+            }
         } else if self.is_shut()
             && let Some(lane) = self.lane(stage)
         {
@@ -230,23 +236,27 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// Frees a stage that nobody can reach any more; `unread` gets the handles that lie in it.
-pub(super) fn free(segment: &Segment, me: Owner, stage: Id, unread: &mut dyn FnMut(Id)) {
-    let Some(entry) = stage.class().and_then(|class| segment.entry(class, stage.index())) else { return };
+/// Frees a stage that nobody can reach any more; `unread` gets the handles that lie in it. False: a sweeper looks into it, and
+/// frees it if its queue is gone.
+pub(super) fn free(segment: &Segment, me: Owner, stage: Id, unread: &mut dyn FnMut(Id)) -> bool {
+    let Some(entry) = stage.class().and_then(|class| segment.entry(class, stage.index())) else { return true };
     let is_stage = Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Stage;
+    // Between the step that ended the queue and the look at the pin; pairs with that in `is_orphan`: one of the two frees it.
+    fence(Ordering::SeqCst);
     let seen = Word::load(&entry.word);
     step::reach(43);
-    if is_stage
-        && seen.state() == State::Shared
-        && seen.generation() == stage.generation()
-        && seen.step(&entry.word, Word::owned(me, stage.generation())).is_ok()
-    {
-        if let Some(lane) = stage_at(segment, stage) {
-            lane.drain(me, unread);
-        }
-        step::reach(37);
-        store::give(segment, me, stage);
+    if !is_stage || !seen.is_shared(stage.generation()) {
+        return true;
     }
+    if seen.is_pinned() || seen.step(&entry.word, Word::owned(me, stage.generation())).is_err() {
+        return false;
+    }
+    if let Some(lane) = stage_at(segment, stage) {
+        lane.drain(me, unread);
+    }
+    step::reach(37);
+    store::give(segment, me, stage);
+    true
 }
 
 /// A stage's lane, of as many slots as it says, if that fits.
@@ -276,21 +286,29 @@ fn queue_of(segment: &Segment, stage: Id) -> Option<Stages<'_>> {
     unsafe { Stages::at(segment, queue, body) }
 }
 
-/// After a death, a stage that is pinned: whoever waits at its queue looks again. True if it was the dead one's and is in
-/// no table: it is to be freed.
-pub(crate) fn sweep(segment: &Segment, dead: Member, stage: Id) -> bool {
-    let Some(queue) = queue_of(segment, stage) else { return false };
-    let live = queue
-        .queue
-        .class()
-        .and_then(|class| segment.entry(class, queue.queue.index()))
-        .is_some_and(|entry| Word::load(&entry.word).is_shared(queue.queue.generation()));
-    if live {
+impl Stages<'_> {
+    fn is_live(&self) -> bool {
+        let entry = self.queue.class().and_then(|class| self.segment.entry(class, self.queue.index()));
+        entry.is_some_and(|entry| Word::load(&entry.word).is_shared(self.queue.generation()))
+    }
+}
+
+/// After a death, a stage that is pinned: whoever waits at its queue looks again.
+pub(crate) fn sweep(segment: &Segment, stage: Id) {
+    if let Some(queue) = queue_of(segment, stage).filter(Stages::is_live) {
         queue.first.head.items.wake_all_surely();
         queue.first.head.space.wake_all_surely();
     }
+}
+
+/// After a death, a stage that was pinned until now: whether it is to be freed, since its queue is gone, or its maker died
+/// before it was in the table.
+pub(crate) fn is_orphan(segment: &Segment, dead: &[Member], stage: Id) -> bool {
+    // As in `free`.
+    fence(Ordering::SeqCst);
+    let Some(queue) = queue_of(segment, stage) else { return false };
     let maker = head(segment, stage).map(|head| head.ends[1].load(Ordering::Acquire));
-    maker == Some(dead.bits()) && !(live && queue.has(stage))
+    !queue.is_live() || (dead.iter().any(|dead| maker == Some(dead.bits())) && !queue.has(stage))
 }
 
 const _: () = assert!(size_of::<LaneHead>().is_multiple_of(64));
@@ -298,6 +316,7 @@ const _: () = assert!(size_of::<LaneHead>().is_multiple_of(64));
 #[cfg(all(test, not(millpond_loom)))]
 mod tests {
     use super::*;
+    use crate::shm::block::State;
     use crate::shm::ring::Slots as _;
     use crate::shm::{alone, enlist, member_died};
 
@@ -347,5 +366,22 @@ mod tests {
         });
         assert_eq!(result, Err(LaneError::Closed), "put, after close had returned");
         assert_eq!(sent, [FIRST]);
+    }
+
+    #[test]
+    fn a_stage_that_a_sweeper_looks_into_is_freed_by_the_sweep() {
+        let _alone = alone();
+        let (here, hold) = unbounded();
+        // SAFETY: made with such a body; the hold keeps it.
+        let queue = unsafe { Stages::at(here.segment, hold.id, hold.body()) }.unwrap();
+        queue.open(here, 1).unwrap();
+        let stage = Id::from_bits(queue.table.ids[1].load(Ordering::Acquire));
+        let word = &here.segment.entry(stage.class().unwrap(), stage.index()).unwrap().word;
+        assert!(crate::shm::free::pin(here.segment, stage));
+        drop(hold);
+        assert!(Word::load(word).is_pinned(), "somebody looks into it");
+        crate::shm::free::unpin(here.segment, here.me(), stage);
+        member_died(enlist().unwrap());
+        assert_eq!(Word::load(word).state(), State::Free, "its queue is gone");
     }
 }

@@ -126,16 +126,17 @@ fn sweep_block(segment: &Segment, me: Owner, dead: &[Member], class: Class, inde
         State::Shared if free::pin(segment, id) => {
             step::reach(91);
             let kind = bodies::kind(&entry.content);
-            let mut orphan = false;
             for dead in dead {
                 bodies::sweep(segment, *dead, id, kind, &mut |id| free::release_unread(segment, me, id));
                 if kind == Kind::Pipe {
                     free::close_ends(segment, me, *dead, id);
                 }
-                orphan |= kind == Kind::Stage && stages::sweep(segment, *dead, id);
+            }
+            if kind == Kind::Stage {
+                stages::sweep(segment, id);
             }
             free::unpin(segment, me, id);
-            if orphan {
+            if kind == Kind::Stage && stages::is_orphan(segment, dead, id) {
                 stages::free(segment, me, id, &mut |id| free::release_unread(segment, me, id));
             }
         }
