@@ -16,9 +16,13 @@ use super::shape::Kind;
 use super::sweeper::Last;
 use super::{bodies, free, sleepers, stages, step, store};
 use crate::primitive::Ordering;
+use crate::primitive::plain::Mutex;
 
 /// How long a sweep by another is waited for: it takes milliseconds, unless that one is stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Held by the thread of this process that sweeps.
+static SWEEPING: Mutex<()> = Mutex::new(());
 
 /// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
 /// supervisor, once its process is gone with all its threads; saying it twice does nothing.
@@ -37,8 +41,12 @@ fn sweep(here: Here, dead: Member) {
     let segment = here.segment;
     let sweeper = &segment.root().sweeper;
     let started = Instant::now();
+    let me = here.member().bits();
     loop {
-        if let Some(last) = sweeper.begin(here.member().bits(), |other| members::is_live(segment, Member::of(other))) {
+        // Another thread of ours that sweeps has it. If none has, our name in the word is rubbish.
+        let alone = SWEEPING.try_lock();
+        let is_live = |other| if other == me { alone.is_err() } else { members::is_live(segment, Member::of(other)) };
+        if let Some(last) = sweeper.begin(me, is_live) {
             let swept = sweep_leaving(here, &last);
             sweeper.end();
             // Only those that are new: an entry that makes no sense never goes.
@@ -48,6 +56,7 @@ fn sweep(here: Here, dead: Member) {
         } else if !members::is_leaving(segment, dead) || started.elapsed() > PATIENCE {
             return;
         } else {
+            drop(alone);
             std::thread::sleep(Duration::from_micros(100));
         }
     }
@@ -180,6 +189,17 @@ mod tests {
         assert!(leaving.contains(&first) && leaving.contains(&second), "two swept at once: {leaving:?}");
         stopped.finish();
         assert_eq!(members::leaving(here.segment), [], "nobody came to the second");
+    }
+
+    #[test]
+    fn a_sweepers_word_that_names_this_process_for_nothing_stops_no_sweep() {
+        let _alone = alone();
+        let here = here::here().unwrap();
+        let rubbish = here.segment.root().sweeper.begin(here.member().bits(), |_| true);
+        assert_eq!(rubbish, Some(Last::Done));
+        let dead = enlist().unwrap();
+        member_died(dead);
+        assert!(!members::is_leaving(here.segment, dead));
     }
 
     /// Two died; whoever had begun to sweep for one died as well, before or after it was named as the sweeper.
