@@ -172,6 +172,10 @@ impl Part {
             }
             Self::Dropper(queues, marks) => {
                 started(&marks);
+                // Those that come are nobody else's by then.
+                while marks[1].load(Ordering::SeqCst) == 0 {
+                    std::thread::sleep(std::time::Duration::from_micros(200));
+                }
                 while queues.get().is_ok() {}
             }
             Self::Taker(queue, marks) => {

@@ -148,6 +148,7 @@ fn dropper(test: &str, death: Death, kill: Kill<'_>) -> bool {
         (0..300).for_each(|n| growing.put(n).unwrap());
         queues.put_timeout(growing, HANG).unwrap();
     }
+    marks[1].store(1, Ordering::SeqCst);
     kill(&mut victim);
     if !victim.has_ended() {
         queues.close();
