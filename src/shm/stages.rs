@@ -225,7 +225,7 @@ impl<'a> Stages<'a> {
             let id = Id::from_bits(at.load(Ordering::Acquire));
             if id.bits() != 0 {
                 free(self.segment, me, id, unread);
-                // Only now: whoever sweeps us finds it here until it is free.
+                // Only now: whoever sweeps us finds it here until it is free, and need not look for stages without a queue.
                 at.store(0, Ordering::Release);
             }
         }
