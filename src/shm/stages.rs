@@ -222,11 +222,10 @@ impl<'a> Stages<'a> {
     pub(super) fn empty(&self, me: Owner, unread: &mut dyn FnMut(Id)) {
         self.first.drain(me, unread);
         for at in &self.table.ids {
-            let id = Id::from_bits(at.load(Ordering::Acquire));
+            // If we die here the sweep finds a stage without a queue.
+            let id = Id::from_bits(at.swap(0, Ordering::AcqRel));
             if id.bits() != 0 {
                 free(self.segment, me, id, unread);
-                // Only now: whoever sweeps us finds it here until it is free, and need not look for stages without a queue.
-                at.store(0, Ordering::Release);
             }
         }
     }

@@ -34,48 +34,41 @@ fn queues() -> [Queue<u64>; 2] {
     [Queue::bounded(4).unwrap(), Queue::unbounded().unwrap()]
 }
 
+/// What comes of a value that is put slowly, and of those who sleep for one: a producer stops at a step of its put, and goes on when
+/// `meanwhile` is done and whoever that woke sleeps again.
+fn beside_a_late_value(
+    queue: &Queue<u64>,
+    (sleepers, step): (usize, u32),
+    meanwhile: impl FnOnce(),
+) -> (Result<(), QueueError>, Vec<Result<u64, QueueError>>) {
+    let (for_consumers, for_producer) = (queue.clone(), queue.clone());
+    let consumers = asleep(sleepers, move || for_consumers.get());
+    let late = stopped_at(step, move || for_producer.put(1));
+    meanwhile();
+    std::thread::sleep(Duration::from_millis(50));
+    let put = late.finish();
+    (put, soon(consumers, "there is a value, or no more to come, and a consumer sleeps"))
+}
+
 /// W1: of two values the second is put first, and whoever it woke found only that the first is not there yet.
 #[test]
 fn a_value_behind_one_that_is_late_is_got_by_who_sleeps() {
     let _alone = crate::shm::alone();
     for queue in queues() {
-        let consumers = {
-            let queue = queue.clone();
-            asleep(2, move || queue.get())
-        };
-        let late = {
-            let queue = queue.clone();
-            stopped_at(CLAIMED, move || queue.put(1))
-        };
-        queue.put(2).unwrap();
-        // Whoever is woken now finds the first one's place, and sleeps again.
-        std::thread::sleep(Duration::from_millis(50));
-        late.finish().unwrap();
-        let mut got = soon(consumers, "a value waits, and a consumer sleeps");
+        let (put, mut got) = beside_a_late_value(&queue, (2, CLAIMED), || queue.put(2).unwrap());
         got.sort_by_key(|got| got.clone().unwrap());
-        assert_eq!(got, [Ok(1), Ok(2)]);
+        assert_eq!((put, &got[..]), (Ok(()), &[Ok(1), Ok(2)][..]));
     }
 }
 
-/// Whoever waits at a queue that was closed while a producer was at it is told, all of them.
+/// Whoever waits at a queue that was closed while a producer was at it is told, all of them: it finds the queue closed, and gives
+/// its place up.
 #[test]
 fn everybody_hears_of_the_end_behind_a_value_that_is_late() {
     let _alone = crate::shm::alone();
     for queue in queues() {
-        let consumers = {
-            let queue = queue.clone();
-            asleep(3, move || queue.get())
-        };
-        let late = {
-            let queue = queue.clone();
-            stopped_at(CLAIMED, move || queue.put(1))
-        };
-        queue.close();
-        std::thread::sleep(Duration::from_millis(50));
-        // It finds the queue closed, and gives its place up.
-        assert_eq!(late.finish(), Err(QueueError::Closed));
-        let got = soon(consumers, "the queue is closed and empty, and a consumer sleeps");
-        assert_eq!(got, [const { Err(QueueError::Closed) }; 3]);
+        let (put, got) = beside_a_late_value(&queue, (3, CLAIMED), || queue.close());
+        assert_eq!((put, &got[..]), (Err(QueueError::Closed), &[const { Err(QueueError::Closed) }; 3][..]));
     }
 }
 
@@ -85,18 +78,8 @@ fn everybody_hears_of_the_end_behind_a_value_that_comes_late() {
     const WRITTEN: u32 = 6;
     let _alone = crate::shm::alone();
     for queue in queues() {
-        let consumers = {
-            let queue = queue.clone();
-            asleep(3, move || queue.get())
-        };
-        let late = {
-            let queue = queue.clone();
-            stopped_at(WRITTEN, move || queue.put(1))
-        };
-        queue.close();
-        std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(late.finish(), Ok(()));
-        let got = soon(consumers, "the queue is closed and empty, and a consumer sleeps");
+        let (put, got) = beside_a_late_value(&queue, (3, WRITTEN), || queue.close());
+        assert_eq!(put, Ok(()));
         assert_eq!(got.iter().filter(|got| **got == Ok(1)).count(), 1);
         assert_eq!(got.iter().filter(|got| **got == Err(QueueError::Closed)).count(), 2);
     }

@@ -90,20 +90,23 @@ fn the_holders_death_is_told_to_one_who_waits() {
     });
 }
 
+/// Waits for the lock, and gives it back: what it found.
+fn waiter(word: &Arc<LockWord>) -> thread::JoinHandle<Found> {
+    let word = Arc::clone(word);
+    thread::spawn(move || {
+        let found = lock(&word, 2);
+        word.unlock(false);
+        found
+    })
+}
+
 /// One that was woken dies before it takes the lock: the sweep wakes the other.
 #[test]
 fn a_wake_up_that_a_dead_one_got_reaches_another() {
     model(50, || {
         let word = Arc::new(LockWord::new());
         assert_eq!(lock(&word, 3), Found::Clean);
-        let waiter = {
-            let word = Arc::clone(&word);
-            thread::spawn(move || {
-                let found = lock(&word, 2);
-                word.unlock(false);
-                found
-            })
-        };
+        let waiter = waiter(&word);
         let dying = {
             let word = Arc::clone(&word);
             // Sleeps once, wakes up, and is dead.
@@ -135,14 +138,7 @@ fn who_gives_up_after_a_wake_up_leaves_none_asleep_beside_a_free_lock() {
     model(50, move || {
         let word = Arc::new(LockWord::new());
         assert_eq!(lock(&word, 3), Found::Clean);
-        let waiter = {
-            let word = Arc::clone(&word);
-            thread::spawn(move || {
-                let found = lock(&word, 2);
-                word.unlock(false);
-                found
-            })
-        };
+        let waiter = waiter(&word);
         let hurried = {
             let word = Arc::clone(&word);
             thread::spawn(move || {
