@@ -87,7 +87,7 @@ fn a_panic_is_an_error_with_its_message() {
     let panics: [(fn(), &str); 3] = [
         (|| panic!("the sluice is jammed"), "the sluice is jammed"),
         (|| panic!("{} sacks are wet", std::hint::black_box(3)), "3 sacks are wet"),
-        (|| std::panic::panic_any(17_u8), "with a value that is no text"),
+        (|| std::panic::panic_any(17_u8), "a value that is no text"),
     ];
     for (panics, message) in panics {
         let error = Thread::spawn("unlucky", panics).unwrap().join().unwrap_err();
@@ -131,7 +131,7 @@ fn a_panic_with_a_value_that_panics_with_another_harms_nobody() {
     }
     let thread = Thread::spawn("minefield", || -> u8 { std::panic::panic_any(Mine(2)) }).unwrap();
     let error = thread.join_timeout(AGES).unwrap_err();
-    assert_eq!(error.to_string(), "the thread 'minefield' panicked: with a value that is no text");
+    assert_eq!(error.to_string(), "the thread 'minefield' panicked: a value that is no text");
     assert!(thread.is_finished());
 }
 

@@ -25,6 +25,9 @@ mod mappings;
 #[cfg(not(millpond_loom))]
 pub(crate) mod quanta;
 #[cfg(not(millpond_loom))]
+#[cfg_attr(test, expect(unsafe_code, reason = "its tests take and give blocks"))]
+mod ready;
+#[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "a region's header is found by masking a pointer")]
 pub(crate) mod region;
 #[cfg(not(millpond_loom))]

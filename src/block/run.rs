@@ -20,9 +20,6 @@ use super::run_list::{RunList, RunPtr};
 use super::{BlockLayout, SLOT, announce};
 use crate::os;
 
-/// Runs that one step makes present.
-const BATCH: usize = 64;
-
 /// Runs that nobody uses any more. Dropping it gives them to the reserve: outside the depot's lock.
 #[derive(Debug)]
 #[must_use = "drop it when the depot's lock is open"]
@@ -61,7 +58,7 @@ pub(crate) struct Runs {
     pub(super) reserve: &'static Reserve,
     pub(super) open: RunList,
     pub(super) swept: RunList,
-    full: RunList,
+    pub(super) full: RunList,
     /// Blocks free in swept runs.
     pub(super) swept_free: usize,
     /// Bytes of free blocks in open runs, when the reserve was last told.
@@ -127,65 +124,6 @@ impl Runs {
     /// Bytes of all runs.
     pub(crate) const fn bytes(&self) -> usize {
         self.blocks / self.layout.per_run() as usize * self.layout.run_bytes()
-    }
-
-    /// A step towards `blocks` free blocks which are kept ready: memory to make present, or that it is done; `None` if the
-    /// reserve has too little. Then all runs that there are, but those that are being swept, are kept.
-    pub(crate) fn prepare(&mut self, blocks: usize) -> Option<Prepared> {
-        let mut runs = [None; BATCH];
-        if self.free - self.in_sweep < blocks {
-            return self.grow().then_some(Prepared { done: false, runs });
-        }
-        let (mut ready, mut len) = (self.ready(), 0);
-        let mut at = self.open.head;
-        while ready < blocks && len < BATCH {
-            let run = if let Some(run) = at {
-                at = run.get().next;
-                run
-            } else if let Some(run) = self.swept.head {
-                self.reopen(run);
-                run
-            } else {
-                break;
-            };
-            if !run.get().present {
-                self.keep_present(run);
-                runs[len] = Some(run.base());
-                len += 1;
-                ready += run.get().free as usize;
-            }
-        }
-        if len == 0 {
-            for list in [&self.open, &self.swept, &self.full] {
-                let mut at = list.head;
-                while let Some(run) = at {
-                    at = run.get().next;
-                    run.get().kept = true;
-                }
-            }
-        }
-        Some(Prepared { done: len == 0, runs })
-    }
-
-    /// Free blocks in runs that stay present.
-    fn ready(&self) -> usize {
-        let mut ready = 0;
-        let mut at = self.open.head;
-        while let Some(run) = at {
-            at = run.get().next;
-            ready += if run.get().present { run.get().free as usize } else { 0 };
-        }
-        ready
-    }
-
-    /// From now on the run stays present, and is taken from before the others.
-    fn keep_present(&mut self, run: NonNull<Run>) {
-        run.get().kept = true;
-        run.get().present = true;
-        self.present += self.layout.per_run() as usize;
-        self.set_absent(run, 0);
-        self.open.remove(run);
-        self.open.push(run);
     }
 
     /// Adds a run. False if the reserve has none.
@@ -415,23 +353,15 @@ impl Runs {
     }
 }
 
-/// See [`Runs::prepare`].
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) done: bool,
-    /// Where runs start that are to be made present, if there are any.
-    pub(crate) runs: [Option<NonNull<u8>>; BATCH],
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::block::{RESERVE, bitmap};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     /// Checks R1 and R2 against a recount.
-    fn check(runs: &Runs) {
+    pub(in crate::block) fn check(runs: &Runs) {
         let (mut free, mut blocks, mut swept, mut present) = (0, 0, 0, 0);
         for (list, place) in [(&runs.open, Place::Open), (&runs.swept, Place::Swept), (&runs.full, Place::Full)] {
             let mut at = list.head;
@@ -464,38 +394,6 @@ mod tests {
         let words = run.words(per_run.div_ceil(64));
         assert!(words.iter().all(|word| *word == 0), "R1");
         let mut empties = runs.empties();
-        // SAFETY: nobody uses the blocks.
-        unsafe { runs.take_all(&mut empties) };
-    }
-
-    #[test]
-    fn what_is_made_ready_is_what_was_asked_for_also_beside_a_sweep() {
-        let mut runs = Runs::new(BlockLayout::new(16 * 1024, 16).unwrap(), &RESERVE, 79);
-        let per_run = runs.layout.per_run() as usize;
-        let mut blocks = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(runs.take(per_run, |block| blocks.push(block)), per_run);
-        }
-        let mut empties = runs.empties();
-        // One of each run comes back, and all of them are being swept.
-        let mut index = 0;
-        let some = blocks.extract_if(.., |_| {
-            index += 1;
-            index % per_run == 0
-        });
-        // SAFETY: taken above, each once.
-        unsafe { runs.give(some.collect::<Vec<_>>().into_iter(), &mut empties) };
-        let mut sweep = runs.begin_sweep(8 * per_run - 8, 0);
-        sweep.give_pages_back();
-        while !runs.prepare(1).unwrap().done {}
-        assert_eq!(runs.blocks, 9 * per_run, "one more run has what is asked for");
-        runs.end_sweep(sweep, &mut empties);
-        check(&runs);
-        assert_eq!(runs.present, per_run);
-        // Of what went back no more comes again than is asked for.
-        while !runs.prepare(per_run + 1).unwrap().done {}
-        assert_eq!((runs.blocks, runs.present), (9 * per_run, 2 * per_run));
-        check(&runs);
         // SAFETY: nobody uses the blocks.
         unsafe { runs.take_all(&mut empties) };
     }

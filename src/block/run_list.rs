@@ -1,6 +1,6 @@
 //! Descriptions of runs as pointers into their regions' headers, and lists of them.
 //!
-//! For `run.rs` and `sweep.rs` alone, whose `Runs` owns the runs that it has pointers to and uses them under its depot's lock.
+//! For `run.rs`, `ready.rs` and `sweep.rs` alone, whose `Runs` owns the runs that it has pointers to and uses them under its depot's lock.
 
 use core::ptr::NonNull;
 

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use super::birth::MARKER;
 use super::channel;
 use super::membership::Seat;
-use super::registry::{self, Ran, panic_message, said};
+use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
 use crate::primitive::plain::OnceLock;
 use crate::shm;
-use crate::task::panics::guarded;
+use crate::task::panics::{guarded, message, text};
 
 /// What a child ends with when its function panicked: what every Rust program ends with.
 const PANICKED: i32 = 101;
@@ -105,7 +105,7 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
         let (kind, content, code) = match served {
             Ok(Ok(())) => std::process::exit(0),
             Ok(Err(reason)) => (Kind::Unencodable, reason, NO_HANDSHAKE),
-            Err(panic) => (Kind::Panicked, said(panic), PANICKED),
+            Err(panic) => (Kind::Panicked, message(panic), PANICKED),
         };
         me.say(kind, content.as_bytes());
         std::process::exit(code)
@@ -119,7 +119,7 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
         Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
         Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
         Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
-        Err(panic) => (Kind::Panicked, said(panic).into_bytes(), PANICKED),
+        Err(panic) => (Kind::Panicked, message(panic).into_bytes(), PANICKED),
     };
     me.say(kind, &content);
     std::process::exit(code)
@@ -141,7 +141,7 @@ fn say_panics(me: &'static Me) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         before(panic);
-        me.say(Kind::Panicked, panic_message(panic.payload()).as_bytes());
+        me.say(Kind::Panicked, text(panic.payload()).as_bytes());
     }));
 }
 

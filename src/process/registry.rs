@@ -3,7 +3,7 @@
 //! `tasks!` puts an entry for each into one table at link time. Parent and child are the same program, so the table
 //! is the same, and a function's place in it is its name on the way; a hash of all paths is compared first.
 
-use core::any::{Any, TypeId, type_name};
+use core::any::{TypeId, type_name};
 use core::fmt;
 
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::codec::{self, Note};
 use super::membership::Seat;
-use crate::task::panics::{drop_quietly, forget_payload, guarded};
+use crate::task::panics::{drop_quietly, guarded, message};
 
 /// The table. Its order is the linker's: the same in every process of one program.
 #[linkme::distributed_slice]
@@ -178,7 +178,7 @@ where
         match guarded(|| function::<F>().call(arguments)) {
             Ok(value) => chunk.0.push(value),
             Err(panic) => {
-                (chunk.1, chunk.2) = (said(panic), true);
+                (chunk.1, chunk.2) = (message(panic), true);
                 chunk.1.truncate(chunk.1.floor_char_boundary(MOST_WORDS));
                 break;
             }
@@ -265,19 +265,6 @@ impl Fnv {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-}
-
-/// What a panic said.
-pub(super) fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
-}
-
-/// The same, of a panic that was caught.
-pub(super) fn said(payload: Box<dyn Any + Send>) -> String {
-    let message = panic_message(&*payload).to_owned();
-    forget_payload(payload);
-    message
 }
 
 /// Lists functions that can run in other processes.

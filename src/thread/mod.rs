@@ -63,6 +63,8 @@ mod sleep;
 #[cfg(not(millpond_loom))]
 mod stats;
 #[cfg(not(millpond_loom))]
+mod submit;
+#[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lends its figures to its seat")]
 mod worker;
 #[cfg(not(millpond_loom))]

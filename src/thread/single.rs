@@ -1,7 +1,6 @@
 //! One thread: named, joined with its value.
 
 use core::fmt;
-use std::any::Any;
 use std::cell::Cell;
 use std::error::Error;
 use std::io;
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use crate::primitive::{AtomicU64, Ordering};
 use crate::sync::{Event, Lock};
-use crate::task::panics::{forget_payload, guarded};
+use crate::task::panics::{guarded, message};
 
 /// The number of a thread: never used twice in a process.
 ///
@@ -199,13 +198,6 @@ impl Error for ThreadError {
     }
 }
 
-/// What a panic said.
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "with a value that is no text".to_owned())
-}
-
 /// Settings of a thread: see [`Thread::builder`].
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder starts a thread with `spawn`"]
@@ -258,11 +250,7 @@ impl ThreadBuilder {
         let spawned = builder.spawn(move || {
             ID.set(id.get());
             let outcome = guarded(work);
-            *reached.outcome.lock() = Some(outcome.map_err(|panic| {
-                let message = message_of(&*panic);
-                forget_payload(panic);
-                message
-            }));
+            *reached.outcome.lock() = Some(outcome.map_err(message));
             reached.done.set();
         });
         match spawned {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::super::membership::Seat;
-use super::super::registry::{self, Ran, said};
+use super::super::registry::{self, Ran};
 use super::ground::{self, Ground};
 use super::patience::Patience;
 use super::plan::{INLINE, Kind};
@@ -16,7 +16,7 @@ use crate::os;
 use crate::primitive::plain::OnceLock;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering};
 use crate::shm::spare;
-use crate::task::panics::guarded;
+use crate::task::panics::{guarded, message};
 
 /// Nanoseconds for which a hand looks for a task before it lies down.
 const LOOKING: u32 = 8_000;
@@ -318,7 +318,7 @@ impl Shop {
             Ok(Ran::Returned(bytes)) => (Kind::Returned, bytes, noted),
             Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), false),
             Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), false),
-            Err(panic) => (Kind::Panicked, said(panic).into_bytes(), false),
+            Err(panic) => (Kind::Panicked, message(panic).into_bytes(), false),
         }
     }
 

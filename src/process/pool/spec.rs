@@ -14,10 +14,9 @@ use super::super::birth::{Birth, Worker};
 use super::super::error::ProcessError;
 use super::super::membership::{Membership, Seat};
 use super::super::record::{Record, Watcher};
-use super::super::registry::said;
 use super::super::{channel, codec, supervisor};
 use super::plan::Plan;
-use crate::task::panics::guarded;
+use crate::task::panics::{guarded, message};
 
 /// A post's phases.
 pub(super) const STARTING: u32 = 1;
@@ -204,7 +203,7 @@ pub(super) fn hook<A: serde::Serialize + Send + Sync + 'static>(function: u32, a
         function,
         encode: Box::new(move |seat| {
             let encoded = guarded(|| codec::encode(&arguments, seat));
-            encoded.unwrap_or_else(|panic| Err(format!("it panicked: {}", said(panic))))
+            encoded.unwrap_or_else(|panic| Err(format!("it panicked: {}", message(panic))))
         }),
     }
 }

@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 
 use super::super::codec::{self, Arrived};
 use super::super::membership::Seat;
-use super::super::registry::{self, Ran, Task as Function, said};
+use super::super::registry::{self, Ran, Task as Function};
 use super::desk::Desk;
 use super::task::{Callback, Claimant, Ending, JobRef, Task};
 use super::terms;
 use crate::shm::message;
-use crate::task::panics::guarded;
+use crate::task::panics::{guarded, message};
 use crate::task::{Payload, PoolError, TaskError, TaskHandle};
 
 /// A function's place, its path, and arguments in bytes.
@@ -75,7 +75,7 @@ impl Letter {
             Ok(Ran::Returned(bytes)) => Ok(Arrived::new(bytes)),
             Ok(Ran::Undecodable(reason)) => Err(TaskError::undecodable_arguments(reason)),
             Ok(Ran::Unencodable(reason)) => Err(TaskError::unencodable_result(reason)),
-            Err(panic) => Err(TaskError::Panicked { message: said(panic) }),
+            Err(panic) => Err(TaskError::Panicked { message: message(panic) }),
         };
         ending.map_err(|error| error.of(self.path))
     }
