@@ -74,7 +74,7 @@ impl Supervisor {
         // First the root knows whose death to watch; only then can the child reach what is shared.
         if let Some(member) = birth.membership.member()
             && !self.is_root
-            && let Err(error) = membership::report(&self.reports, member, charge.pid(), charge.pidfd())
+            && let Err(error) = membership::report(&self.reports, member, Some((charge.pid(), charge.pidfd())))
         {
             charge.abandon();
             return Err(ProcessError::Spawn { step: "telling the first of all parents", source: error.into() });

@@ -23,7 +23,7 @@ pub(super) struct Graveyard {
     reports: OwnedFd,
     watched: HashMap<u64, (OwnedFd, Member)>,
     next: u64,
-    /// Those for which there was no descriptor left.
+    /// Those for which there was no descriptor left, and those that were never started.
     unwatched: Vec<(u32, Member)>,
 }
 
@@ -69,7 +69,7 @@ impl Graveyard {
             let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
             match number.map(|number| pidfd_open(number, PidfdFlags::empty())) {
                 Some(Ok(pidfd)) => self.watch(watch, (pidfd, pid, member)),
-                // It is gone.
+                // It is gone, or never was.
                 None | Some(Err(Errno::SRCH)) => shm::member_died(member),
                 Some(Err(_)) => self.unwatched.push((pid, member)),
             }

@@ -1,10 +1,10 @@
 //! A child's seat in the memory that all processes of a tree share, and the word about its end that goes to the root.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::channel;
+use super::{channel, child};
 use crate::shm::{self, Member};
 
 /// Whether a process is a member of the shared memory.
@@ -78,16 +78,20 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if let Some(member) = self.member().filter(|_| !self.started) {
-            shm::member_died(member);
+        let Some(member) = self.member().filter(|_| !self.started) else { return };
+        match child::reports() {
+            // What the root is not told now, it sweeps when this process ends.
+            Some(reports) => drop(report(reports, member, None)),
+            None => shm::member_died(member),
         }
     }
 }
 
-/// The word that a member lives, with the descriptor that tells its end.
+/// The word that a member lives, with the descriptor that tells its end; or that it was never started.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) member: Member,
+    /// 0: it was never started.
     pub(super) pid: u32,
     /// None if this process had no room for it.
     pub(super) pidfd: Option<OwnedFd>,
@@ -96,13 +100,15 @@ pub(super) struct Report {
 /// Bytes of a report: index 4, generation 4, process 4.
 const REPORT: usize = 12;
 
-/// Tells the root of a member. It stays told, also if this process dies the next moment.
-pub(super) fn report(to: &OwnedFd, member: Member, pid: u32, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Tells the root of a member that lives, or, without a process, that was never started. It stays told, also if this process
+/// dies the next moment.
+pub(super) fn report(to: &OwnedFd, member: Member, process: Option<(u32, BorrowedFd<'_>)>) -> Result<(), Errno> {
+    let (pid, pidfd) = process.unzip();
     let mut bytes = [0; REPORT];
     bytes[..4].copy_from_slice(&u32::from(member.index).to_le_bytes());
     bytes[4..8].copy_from_slice(&member.generation.to_le_bytes());
-    bytes[8..].copy_from_slice(&pid.to_le_bytes());
-    channel::send(to, &bytes, &[pidfd.as_fd()]).map(drop)
+    bytes[8..].copy_from_slice(&pid.unwrap_or(0).to_le_bytes());
+    channel::send(to, &bytes, pidfd.as_slice()).map(drop)
 }
 
 /// The next report that somebody sent; what is none is passed over. None if there are no more.

@@ -17,7 +17,24 @@ fn add(a: u32, b: u32) -> u32 {
     a + b
 }
 
-crate::tasks![add];
+/// Whether the seat of a start that failed is given up while this process, which started it, lives.
+fn start_in_vain() -> bool {
+    let segment = crate::shm::here().unwrap().segment;
+    let seats = || (0..1024).filter(|index| crate::shm::is_member(segment, *index)).count();
+    let before = seats();
+    // Whoever sweeps is gone here: at the first step of it.
+    crate::shm::step::plan::die_at(92, 1);
+    let mut child = Process::new(add, (1, 2));
+    child.fault = Some(other_program(&["/dev/null"]));
+    let failed = child.start().is_err();
+    let started = Instant::now();
+    while seats() > before && started.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    failed && seats() == before
+}
+
+crate::tasks![add, start_in_vain];
 
 fn faulty(fault: Fault, handshake: Duration) -> (Process<u32>, ProcessError) {
     let mut child = Process::new(add, (1, 2)).handshake_timeout(handshake);
@@ -70,6 +87,13 @@ fn a_child_that_hangs_before_it_is_ready_is_killed_at_the_deadline_with_all_it_s
     }
     // The next one is well.
     assert_eq!(Process::spawn(add, (1, 2)).unwrap().join().unwrap(), 3);
+}
+
+/// A sweeper that dies is waited for by the root, which may be about to hear of that death next: so nobody else sweeps.
+#[test]
+fn a_start_that_fails_in_a_child_is_swept_by_the_root() {
+    let _alone = crate::shm::alone();
+    assert_eq!(Process::spawn(start_in_vain, ()).unwrap().join().map_err(|error| error.to_string()), Ok(true));
 }
 
 #[test]
