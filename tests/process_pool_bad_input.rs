@@ -3,13 +3,14 @@
 #![expect(unsafe_code, reason = "forks")]
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millpond::ipc::SharedSlice;
-use millpond::process::{Process, ProcessPool};
+use millpond::process::{self, Process, ProcessPool};
 use millpond::thread::MapOptions;
 use millpond::{Dispatch, PoolError, TaskError, WhenFull};
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,18 @@ fn says_and_panics(what: String) {
     panic!("{what}");
 }
 
+/// The first worker at each place fails; the next ones are ready once all of those have.
+fn fails_at_first(folder: PathBuf, places: usize) {
+    if std::fs::File::create_new(folder.join(process::current_name())).is_ok() {
+        std::process::exit(3);
+    }
+    let started = Instant::now();
+    while std::fs::read_dir(&folder).unwrap().count() < places {
+        assert!(started.elapsed() < HANG);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 millpond::tasks![
     work,
     pid,
@@ -153,7 +166,8 @@ millpond::tasks![
     not_three,
     panics_at_length,
     says_and_leaves,
-    says_and_panics
+    says_and_panics,
+    fails_at_first
 ];
 
 #[test]
@@ -337,6 +351,24 @@ fn a_crash_loop_ends_in_an_error_with_the_last_words() {
         pool.close();
         assert_eq!(pool.join(), Err(error));
     }
+    audit.expect_unchanged();
+}
+
+/// A pool of many workers bears what a pool of one does: each of them may fail a few times.
+#[test]
+fn many_workers_that_fail_once_each_are_no_crash_loop() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let places = 40;
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("places-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let pool = ProcessPool::builder().workers(places).capture_stderr(4096);
+    let pool = pool.initializer(fails_at_first, (folder.clone(), places)).build().unwrap();
+    assert_eq!(pool.wait_ready(HANG), Ok(()));
+    assert_eq!(pool.apply(work, (1, 0)), Ok(4));
+    assert!(pool.worker_stats().iter().all(|place| (place.started, place.deaths) == (2, 1)));
+    drop(pool);
+    std::fs::remove_dir_all(folder).unwrap();
     audit.expect_unchanged();
 }
 

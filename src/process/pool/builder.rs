@@ -192,8 +192,8 @@ impl ProcessPoolBuilder {
     }
 
     /// Called in each worker, and in each that replaces one, before it takes tasks. The function is listed in
-    /// [`tasks!`](crate::tasks). One that panics or exits is a worker that died: after 20 of them in a row the pool gives
-    /// up with [`PoolError::CrashLoop`](crate::PoolError::CrashLoop).
+    /// [`tasks!`](crate::tasks). One that panics or exits is a worker that died: after 20 of them in a row in one
+    /// worker's place the pool gives up with [`PoolError::CrashLoop`](crate::PoolError::CrashLoop).
     pub fn initializer<F, A>(mut self, function: F, arguments: A) -> Self
     where
         F: Task<A>,

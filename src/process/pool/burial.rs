@@ -45,12 +45,11 @@ pub(super) fn bury(
     let how = describe(end, outcome.as_ref(), said);
     let debts = core::mem::take(&mut place.debts);
     if !ready && !killed {
-        inner.crew.failures += 1;
-        inner.crew.last_words.clone_from(&how);
+        place.failures += 1;
+        place.last_words.clone_from(&how);
         // The first few at once; then ever slower, up to a quarter of a second.
-        let wait = Duration::from_millis(1 << inner.crew.failures.min(8));
-        let later = inner.crew.failures > 3;
-        inner.crew.workers[worker].not_before = later.then(|| Instant::now() + wait);
+        let wait = Duration::from_millis(1 << place.failures.min(8));
+        place.not_before = (place.failures > 3).then(|| Instant::now() + wait);
     }
     let mut victims = Vec::new();
     for index in 0..as_u32(inner.placed.len()) {

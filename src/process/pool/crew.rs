@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use super::super::record::Record;
 
-/// Deaths in a row, each before the worker was ready, after which the pool gives up.
-pub(super) const MOST_FAILURES: u32 = 20;
+/// Deaths in a row at one place, each before the worker was ready, after which the pool gives up.
+const MOST_FAILURES: u32 = 20;
 
 /// How long to wait when a worker could not be started: then twice as long, up to 32 times.
 const FIRST_REFUSED: Duration = Duration::from_millis(50);
@@ -18,10 +18,6 @@ const FIRST_REFUSED: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Crew {
     pub(super) workers: Vec<Worker>,
-    /// Deaths in a row before a worker was ready, and starts that were refused while nobody was at work.
-    pub(super) failures: u32,
-    /// What the last of them said.
-    pub(super) last_words: String,
 }
 
 /// A worker's place.
@@ -41,6 +37,10 @@ pub(super) struct Worker {
     pub(super) starting: bool,
     /// How often in a row it could not be started.
     pub(super) refused: u32,
+    /// Deaths in a row before a worker was ready here, and starts that were refused while nobody was at work.
+    pub(super) failures: u32,
+    /// What the last of them said.
+    pub(super) last_words: String,
     /// Workers that were here.
     pub(super) incarnation: u32,
     pub(super) deaths: u64,
@@ -60,7 +60,7 @@ impl Worker {
 
 impl Crew {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Worker::default()).collect(), ..Self::default() }
+        Self { workers: (0..workers).map(|_| Worker::default()).collect() }
     }
 
     /// A slot, and room, that a worker may still be reading.
@@ -91,12 +91,19 @@ impl Crew {
     /// A worker could not be started. The system may be short of something for a while: as long as others are at work that is
     /// no reason to give up.
     pub(super) fn could_not_start(&mut self, worker: usize, why: String) {
-        self.last_words = why;
-        self.failures += u32::from(self.workers.iter().all(|worker| !worker.ready));
+        let idle = self.workers.iter().all(|worker| !worker.ready);
         let place = &mut self.workers[worker];
+        place.last_words = why;
+        place.failures += u32::from(idle);
         // Ever slower.
         place.not_before = Some(Instant::now() + FIRST_REFUSED * (1 << place.refused.min(5)));
         place.refused += 1;
+    }
+
+    /// A place at which worker after worker failed: how many, and what is known of the last.
+    pub(super) fn crash_loop(&self) -> Option<(u32, &str)> {
+        let place = self.workers.iter().find(|place| place.failures >= MOST_FAILURES)?;
+        Some((place.failures, &place.last_words))
     }
 
     pub(super) fn kill_all(&mut self) {
@@ -119,13 +126,14 @@ mod tests {
         for n in 1..=MOST_FAILURES {
             let now = Instant::now();
             crew.could_not_start(1, "no more processes".to_owned());
-            assert_eq!(crew.failures, n);
+            assert_eq!(crew.workers[1].failures, n);
+            assert_eq!(crew.crash_loop().is_some(), n == MOST_FAILURES);
             waits.push(crew.workers[1].not_before.unwrap() - now);
         }
         assert!(waits[0] >= FIRST_REFUSED && waits[5..].iter().all(|wait| *wait >= 32 * FIRST_REFUSED), "{waits:?}");
-        crew.failures = 0;
+        crew.workers[1].failures = 0;
         crew.workers[0].ready = true;
         (0..100).for_each(|_| crew.could_not_start(1, "no more processes".to_owned()));
-        assert_eq!(crew.failures, 0);
+        assert_eq!(crew.workers[1].failures, 0);
     }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::super::error::ProcessError;
 use super::super::record::{Phase as Life, Watcher};
-use super::crew::MOST_FAILURES;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
 use super::ground;
 use super::plan::MAGIC;
@@ -132,7 +131,7 @@ impl Foreman {
             if is_ready && !worker.ready {
                 worker.ready = true;
                 trace::worker_ready(&self.desk.terms.name, index, worker.pid);
-                inner.crew.failures = 0;
+                worker.failures = 0;
             }
             let mut state = record.state();
             if let Life::Ended { end, outcome } = &mut state.phase {
@@ -242,10 +241,11 @@ impl Foreman {
 
     /// What follows from the stage that the pool is in.
     fn go_on_to_the_end(&self, inner: &mut Inner, ended: &mut Ended) {
-        if inner.crew.failures >= MOST_FAILURES && !matches!(inner.stage, Stage::Broken(_)) {
-            let last_words = inner.crew.last_words.clone();
-            let deaths = inner.crew.failures;
-            self.give_up(inner, PoolError::CrashLoop { deaths, last_words }, ended);
+        if let Some((deaths, last_words)) = inner.crew.crash_loop()
+            && !matches!(inner.stage, Stage::Broken(_))
+        {
+            let error = PoolError::CrashLoop { deaths, last_words: last_words.to_owned() };
+            self.give_up(inner, error, ended);
         }
         match inner.stage {
             Stage::Open => {}
