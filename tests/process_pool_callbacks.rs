@@ -6,12 +6,12 @@ use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use millpond::process::ProcessPool;
-use millpond::{PoolError, TaskError};
+use millpond::{PoolError, TaskError, WhenFull};
 
 #[path = "common/audit.rs"]
 mod audit;
@@ -27,6 +27,21 @@ fn endless() {
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// What a task that runs in the process of its pool is told and says: it has begun; it may go on.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+static GO_ON: AtomicBool = AtomicBool::new(false);
+static POOL: Mutex<Weak<ProcessPool>> = Mutex::new(Weak::new());
+
+/// Joins the pool from within a task that its submitter runs: whether that is refused.
+fn held_here() -> bool {
+    let pool = POOL.lock().unwrap().upgrade().unwrap();
+    BEGUN.store(true, Ordering::SeqCst);
+    while !GO_ON.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    pool.join() == Err(PoolError::OwnWorker)
 }
 
 /// What somebody panics with, and what panics again.
@@ -69,7 +84,7 @@ impl Wake for Wakes {
     }
 }
 
-millpond::tasks![work, endless, throws, takes, dies];
+millpond::tasks![work, endless, held_here, throws, takes, dies];
 
 /// Longer than workers take to leave: then the pool waits for its callbacks alone.
 const LEFT: Duration = Duration::from_millis(300);
@@ -163,6 +178,41 @@ fn callbacks_of_terminated_tasks_come_one_by_one_and_before_the_end() {
         assert_eq!(pool.join_timeout(HANG), Ok(()));
         let [called, foreign, together] = seen.1.each_ref().map(|count| count.load(Ordering::Relaxed));
         assert_eq!((called, foreign, together), (TASKS, 0, 0), "called; on another thread; two at a time");
+    });
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// The same for a task that its submitter runs, since the queue is full: the pool's end waits for it.
+#[test]
+fn a_callback_of_a_task_that_its_submitter_runs_comes_before_the_end() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).queue_bound(1).when_full(WhenFull::CallerRuns).build().unwrap();
+    let pool = Arc::new(pool);
+    *POOL.lock().unwrap() = Arc::downgrade(&pool);
+    pool.spawn(endless, ()).unwrap();
+    while pool.queued() > 0 {
+        std::thread::yield_now();
+    }
+    pool.spawn(work, (1,)).unwrap();
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let says = Arc::clone(&seen);
+    let then = move |refused| {
+        let thread = std::thread::current().name().map(str::to_owned);
+        says.lock().unwrap().push((refused, thread));
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| pool.apply_async_then(held_here, (), then).unwrap());
+        while !BEGUN.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        pool.terminate();
+        let early = pool.join_timeout(Duration::from_secs(1));
+        GO_ON.store(true, Ordering::SeqCst);
+        assert!(matches!(early, Err(PoolError::StillRunning { .. })), "{early:?}");
+        assert_eq!(pool.join_timeout(HANG), Ok(()));
+        assert_eq!(*seen.lock().unwrap(), [(Ok(true), Some("millpond-calls".to_owned()))]);
     });
     drop(pool);
     audit.expect_unchanged();

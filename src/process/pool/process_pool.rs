@@ -268,7 +268,7 @@ impl ProcessPool {
     ///
     /// # Errors
     /// [`PoolError::NotClosed`] before [`close`](Self::close) or [`terminate`](Self::terminate); [`PoolError::OwnWorker`] in a
-    /// callback of the pool; why the pool was given up, if it was.
+    /// callback of the pool, and in a task with one that its submitter runs; why the pool was given up, if it was.
     pub fn join(&self) -> Result<(), PoolError> {
         self.wait_for_end(None, Duration::MAX)
     }

@@ -149,15 +149,16 @@ where
     C: FnOnce(Result<F::Output, TaskError>) + Send + 'static,
 {
     let letter = Letter::write::<F, A>(desk, arguments, false)?;
-    desk.terms.callbacks.prepare();
+    // The pool does not end before this is dropped: the caller may run the task itself.
+    let to = desk.terms.callbacks.prepare();
     let path = letter.path;
     let call: Callback = Box::new(move |ending: Ending| then(ending.and_then(|bytes| read(bytes, path))));
     let back =
         desk.submit(false, (letter, call), |(letter, call), number| letter.task(desk, number, Claimant::Call(call)))?;
-    if let Some((letter, call)) = back
-        && let Some((call, ending)) = desk.terms.callbacks.put(call, letter.run_here())
-    {
-        terms::call(call, ending);
+    if let Some((letter, call)) = back {
+        let ending = desk.terms.callbacks.run_here(|| letter.run_here());
+        let back = terms::put(to.as_ref(), call, ending);
+        back.into_iter().for_each(|(call, ending)| terms::call(call, ending));
     }
     Ok(())
 }

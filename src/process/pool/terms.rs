@@ -69,16 +69,21 @@ impl Terms {
     }
 }
 
+/// Where callbacks go. The thread that calls them, and with it the pool, does not end while anybody has one.
+pub(super) type Post = Sender<(Callback, Ending)>;
+
 /// The thread that calls callbacks, started for the first of them.
 #[derive(Default)]
 pub(super) struct Callbacks(Mutex<Caller>);
 
 #[derive(Default)]
 struct Caller {
-    to: Option<Sender<(Callback, Ending)>>,
+    to: Option<Post>,
     thread: Option<JoinHandle<()>>,
     /// Which thread it is. Kept, for it may ask while it is waited for.
     id: Option<ThreadId>,
+    /// Threads that run their own tasks, and then have callbacks called.
+    submitters: Vec<ThreadId>,
     /// The pool has ended: nobody would wait for another.
     over: bool,
 }
@@ -88,31 +93,43 @@ impl Callbacks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that there is a thread. Where the system gives none, callbacks run where a task's end is seen.
-    pub(super) fn prepare(&self) {
+    /// Makes sure that there is a thread. Where the system gives none, callbacks run where a task's end is seen, and the pool's end
+    /// does not wait for them.
+    pub(super) fn prepare(&self) -> Option<Post> {
         let mut caller = self.lock();
         if caller.to.is_none() && !caller.over {
             let (to, from) = channel::<(Callback, Ending)>();
             let thread = std::thread::Builder::new().name("millpond-calls".to_owned());
             let made = thread.spawn(move || from.iter().for_each(|(callback, ending)| call(callback, ending)));
             if let Ok(thread) = made {
-                let id = Some(thread.thread().id());
-                *caller = Caller { to: Some(to), thread: Some(thread), id, over: false };
+                caller.id = Some(thread.thread().id());
+                (caller.to, caller.thread) = (Some(to), Some(thread));
             }
         }
+        caller.to.clone()
     }
 
     /// Has it called after those that came before. It comes back where there is no thread.
     pub(super) fn put(&self, callback: Callback, ending: Ending) -> Option<(Callback, Ending)> {
-        match &self.lock().to {
-            Some(to) => to.send((callback, ending)).err().map(|unsent| unsent.0),
-            None => Some((callback, ending)),
-        }
+        put(self.lock().to.as_ref(), callback, ending)
     }
 
-    /// Whether the calling thread is the one that calls.
+    /// Runs a task on the thread that submits it, which the pool's end waits for.
+    pub(super) fn run_here<R>(&self, run: impl FnOnce() -> R) -> R {
+        let me = std::thread::current().id();
+        self.lock().submitters.push(me);
+        let result = run();
+        let submitters = &mut self.lock().submitters;
+        let mine = submitters.iter().rposition(|one| *one == me);
+        mine.into_iter().for_each(|mine| drop(submitters.swap_remove(mine)));
+        result
+    }
+
+    /// Whether the pool's end waits for the calling thread.
     pub(super) fn is_here(&self) -> bool {
-        self.lock().id == Some(std::thread::current().id())
+        let me = std::thread::current().id();
+        let caller = self.lock();
+        caller.id == Some(me) || caller.submitters.contains(&me)
     }
 
     /// Waits until all have been called.
@@ -124,6 +141,14 @@ impl Callbacks {
         drop(to);
         // A callback's panic was caught there.
         thread.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Has it called after those that came before. It comes back where there is no thread.
+pub(super) fn put(to: Option<&Post>, callback: Callback, ending: Ending) -> Option<(Callback, Ending)> {
+    match to {
+        Some(to) => to.send((callback, ending)).err().map(|unsent| unsent.0),
+        None => Some((callback, ending)),
     }
 }
 
