@@ -5,12 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use millpond::process::{self, ProcessPool};
+use millpond::process::{self, Process, ProcessPool};
 use millpond::{PoolError, TaskError};
 
 #[path = "common/host.rs"]
@@ -34,7 +36,11 @@ fn dies() {
     unsafe { libc::raise(libc::SIGKILL) };
 }
 
-millpond::tasks![work, endless, dies];
+fn speaks() {
+    eprintln!("worker {} speaks.", process::id());
+}
+
+millpond::tasks![work, endless, dies, speaks];
 
 // ── what hosts do ──────────────────────────────────────────────────────────────────
 
@@ -81,6 +87,21 @@ fn used(id: u32) -> Duration {
         .map(|thread| of(thread.unwrap().path()))
         .map(|text| text.split(' ').next().unwrap_or_default().parse::<u64>().unwrap_or(0));
     Duration::from_nanos(nanoseconds.sum())
+}
+
+/// Standard error becomes a pipe that nobody has read from for long: its other end.
+fn fill_stderr() -> std::io::PipeReader {
+    let (from, to) = std::io::pipe().unwrap();
+    let set = |flags: libc::c_int| {
+        // SAFETY: numbers only.
+        assert_eq!(unsafe { libc::fcntl(to.as_raw_fd(), libc::F_SETFL, flags) }, 0);
+    };
+    set(libc::O_NONBLOCK);
+    while (&to).write(&[b'.'; 512]).is_ok() {}
+    set(0);
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::dup2(to.as_raw_fd(), 2) }, 2);
+    from
 }
 
 fn host(case: &str) {
@@ -158,6 +179,25 @@ fn host(case: &str) {
             let reaped = REAPED.load(Ordering::Relaxed);
             assert!(reaped > 0, "the host took nobody's status, so nothing was tried");
             println!("fine; of 40 workers the host reaped {reaped}");
+        }
+        "says-too-much" => {
+            let mut stderr = fill_stderr();
+            let pool = ProcessPool::builder().workers(1).initializer(speaks, ()).build().unwrap();
+            pool.wait_ready(HANG).unwrap();
+            // Whoever would wait for room does so by now.
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(Process::spawn(work, (1, 0)).unwrap().join_timeout(HANG).unwrap(), 4);
+            let died = pool.apply_async(dies, ()).unwrap().join_timeout(HANG);
+            assert!(matches!(died, Err(TaskError::WorkerDied { .. })), "{died:?}");
+            pool.wait_ready(HANG).unwrap();
+            let words = format!("worker {} speaks.", pool.worker_ids()[0]);
+            // What was held back comes, once there is room.
+            let (mut text, mut bytes) = (String::new(), [0; 4096]);
+            while !text.contains(&words) {
+                let len = stderr.read(&mut bytes).unwrap();
+                text.push_str(str::from_utf8(&bytes[..len]).unwrap());
+            }
+            println!("fine");
         }
         "deleted" => {
             let me = std::env::current_exe().unwrap();
@@ -258,7 +298,7 @@ fn main() {
     if let Ok(case) = std::env::var(CASE) {
         return host(&case);
     }
-    let checks: [(&str, fn()); 9] = [
+    let checks: [(&str, fn()); 10] = [
         ("a_forgotten_init_is_an_error_that_says_so", a_forgotten_init_is_an_error_that_says_so),
         ("an_interrupted_host_ends_with_its_busy_workers", an_interrupted_host_ends_with_its_busy_workers),
         ("a_host_that_handles_the_interrupt_keeps_its_workers", a_host_that_handles_the_interrupt_keeps_its_workers),
@@ -266,6 +306,7 @@ fn main() {
         ("a_host_that_ends_waits_for_no_endless_task", a_host_that_ends_waits_for_no_endless_task),
         ("a_host_that_ignores_sigchld", || drop(expect_fine(Host::start("ignores-sigchld")))),
         ("a_host_that_reaps_everything", || println!("  {}", expect_fine(Host::start("reaps-everything")))),
+        ("a_host_with_a_full_standard_error", || drop(expect_fine(Host::start("says-too-much")))),
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
         ("a_pool_at_rest_uses_no_processor", || println!("  {}", expect_fine(Host::start("rests")))),
     ];

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -16,6 +17,16 @@ use super::wire::{Kind, Message, Reader, difference};
 use crate::os::launch::Launched;
 use crate::os::process::{End, kill_group, peek, reap};
 use crate::shm::Member;
+
+/// What a pipe takes at once, in bytes, if it says that it has room.
+const A_WRITE: usize = 4096;
+
+/// Whether writing to our standard error waits for nobody, or fails.
+pub(super) fn stderr_has_room() -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut stderr = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    poll(&mut stderr, Some(&now)).is_ok_and(|ready| ready > 0)
+}
 
 /// A child in the supervisor's care.
 #[derive(Debug)]
@@ -117,24 +128,30 @@ impl Charge {
         self.ears.as_ref().map(|(ears, _)| ears.as_fd())
     }
 
-    /// Takes in what it has said on its standard error. False: there is no more to come.
-    pub(super) fn listen(&mut self, scratch: &mut [u8]) -> bool {
+    /// Takes in what it has said on its standard error. False: ours has no room for it, so it keeps it for a while, as it would
+    /// if it wrote there itself. At its end what has no room is not passed on.
+    pub(super) fn listen(&mut self, scratch: &mut [u8], ended: bool) -> bool {
         while let Some((ears, passed_on)) = &self.ears {
-            match rustix::io::read(ears, &mut *scratch) {
+            let has_room = *passed_on && stderr_has_room();
+            if *passed_on && !has_room && !ended {
+                return false;
+            }
+            let most = scratch.len().min(A_WRITE);
+            match rustix::io::read(ears, &mut scratch[..most]) {
                 Ok(0) => self.ears = None,
                 Ok(len) => {
                     self.record.said(&scratch[..len]);
-                    if *passed_on {
+                    if has_room {
                         // Where ours takes nothing, it is lost, as it would be there.
                         let _ = rustix::io::write(rustix::stdio::stderr(), &scratch[..len]);
                     }
                 }
-                Err(Errno::AGAIN) => return true,
+                Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(_) => self.ears = None,
             }
         }
-        false
+        true
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -7,21 +7,26 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::care::Supervisor;
-use super::charge::Charge;
+use super::charge::{Charge, stderr_has_room};
 use super::graveyard::Graveyard;
 use super::source::{REPORTS, Source, WAKE};
+
+/// When to listen again to those that our standard error had no room for.
+const A_WHILE: Duration = Duration::from_millis(20);
 
 /// The thread's own state.
 pub(super) struct Keeper {
     supervisor: &'static Supervisor,
     /// At the root of a tree.
     graveyard: Option<Graveyard>,
+    /// Children whose standard error is not listened to, since ours has no room.
+    muted: Vec<u64>,
     scratch: Vec<u8>,
 }
 
 impl Keeper {
     pub(super) fn new(supervisor: &'static Supervisor, graveyard: Option<Graveyard>) -> Self {
-        Self { supervisor, graveyard, scratch: vec![0; 64 * 1024] }
+        Self { supervisor, graveyard, muted: Vec::new(), scratch: vec![0; 64 * 1024] }
     }
 
     pub(super) fn run(mut self) {
@@ -38,6 +43,7 @@ impl Keeper {
                 self.handle(event.data.u64());
             }
             self.check_deadlines();
+            self.listen_again();
             if let Some(members) = &mut self.graveyard {
                 members.look_again(&self.supervisor.watch);
             }
@@ -64,9 +70,28 @@ impl Keeper {
     }
 
     fn listen(&mut self, number: u64) {
-        if let Some(charge) = self.supervisor.charges().all.get_mut(&number) {
-            charge.listen(&mut self.scratch);
+        // In hand, and not under the lock: where another thread takes the room in our standard error, writing there waits.
+        let Some(mut charge) = self.supervisor.charges().all.remove(&number) else { return };
+        if !charge.listen(&mut self.scratch, false)
+            && let Some(ears) = charge.ears()
+        {
+            let _ = epoll::delete(&self.supervisor.watch, ears);
+            self.muted.push(number);
         }
+        self.supervisor.charges().all.insert(number, charge);
+    }
+
+    /// Those that our standard error had no room for are listened to again, once it has.
+    fn listen_again(&mut self) {
+        if self.muted.is_empty() || !stderr_has_room() {
+            return;
+        }
+        let charges = self.supervisor.charges();
+        self.muted.retain(|number| {
+            let ears = charges.all.get(number).and_then(Charge::ears);
+            let data = epoll::EventData::new_u64(Source::Ears.token(*number));
+            ears.is_some_and(|ears| epoll::add(&self.supervisor.watch, ears, data, epoll::EventFlags::IN).is_err())
+        });
     }
 
     fn hear(&mut self, number: u64, ended: bool) {
@@ -78,7 +103,8 @@ impl Keeper {
             self.supervisor.charges().all.insert(number, charge);
             return;
         }
-        charge.listen(&mut self.scratch);
+        self.muted.retain(|muted| *muted != number);
+        charge.listen(&mut self.scratch, true);
         self.supervisor.bury(charge);
     }
 
@@ -92,7 +118,8 @@ impl Keeper {
         let moment = Duration::from_millis(1);
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()).saturating_add(moment));
         let again = self.graveyard.as_ref().and_then(Graveyard::look_in);
-        Timespec::try_from(left.into_iter().chain(again).min()?).ok()
+        let unmute = (!self.muted.is_empty()).then_some(A_WHILE);
+        Timespec::try_from(left.into_iter().chain(again).chain(unmute).min()?).ok()
     }
 
     fn check_deadlines(&self) {

@@ -121,7 +121,9 @@ impl Callbacks {
         let result = run();
         let submitters = &mut self.lock().submitters;
         let mine = submitters.iter().rposition(|one| *one == me);
-        mine.into_iter().for_each(|mine| drop(submitters.swap_remove(mine)));
+        if let Some(mine) = mine {
+            submitters.swap_remove(mine);
+        }
         result
     }
 
