@@ -14,8 +14,8 @@ use super::{Finished, Outcome, State, TaskError};
 use crate::os::Futex;
 use crate::primitive::UnsafeCell;
 
-/// A pool's own way to sleep until a task is done.
-pub(crate) type Sleep = unsafe fn(NonNull<Core>, Option<Instant>) -> bool;
+/// A pool's own way to sleep until a task is done. An error: this process never hears of its end.
+pub(crate) type Sleep = unsafe fn(NonNull<Core>, Option<Instant>) -> Result<bool, TaskError>;
 
 /// What a handle asks of the pool that has its task.
 #[repr(C)]
@@ -30,8 +30,9 @@ pub(crate) struct HandleTable {
     pub(crate) help: unsafe fn(NonNull<Core>),
     /// Sleeps until the outcome is there, or by mistake; false: the deadline has passed. None: on the core's own word.
     pub(crate) sleep: Option<Sleep>,
-    /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway.
-    pub(crate) watch: Option<unsafe fn(NonNull<Core>)>,
+    /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway. An
+    /// error as that of `sleep`.
+    pub(crate) watch: Option<unsafe fn(NonNull<Core>) -> Result<(), TaskError>>,
     /// Has it never start, if it has not; where a pool can, also ends it while it runs. True: it gives no value.
     pub(crate) cancel: unsafe fn(NonNull<Core>) -> bool,
     /// Frees the core's memory, and drops an outcome that nobody took.
@@ -190,9 +191,9 @@ impl<R> TaskHandle<R> {
     }
 
     /// Sleeps until the task is done, or by mistake. False: the deadline has passed.
-    fn sleep(&self, deadline: Option<Instant>) -> bool {
+    fn sleep(&self, deadline: Option<Instant>) -> Result<bool, TaskError> {
         match self.core().table.sleep {
-            None => self.core().state.sleep(deadline),
+            None => Ok(self.core().state.sleep(deadline)),
             // SAFETY: the core is live.
             Some(sleep) => unsafe { sleep(self.core, deadline) },
         }
@@ -206,10 +207,11 @@ impl<R> TaskHandle<R> {
 
     /// Waits until the task is done, and leaves its result where it is.
     #[cfg(feature = "process")]
-    pub(crate) fn wait(&self) {
+    pub(crate) fn wait(&self) -> Result<(), TaskError> {
         while !self.is_finished() {
-            self.sleep(None);
+            self.sleep(None)?;
         }
+        Ok(())
     }
 
     /// Waits for the result.
@@ -221,7 +223,7 @@ impl<R> TaskHandle<R> {
         if !self.is_finished() {
             self.help();
             while !self.is_finished() {
-                self.sleep(None);
+                self.sleep(None)?;
             }
         }
         self.take()
@@ -238,7 +240,7 @@ impl<R> TaskHandle<R> {
             self.help();
             let deadline = Instant::now().checked_add(timeout);
             while !self.is_finished() {
-                if !self.sleep(deadline) && !self.is_finished() {
+                if !self.sleep(deadline)? && !self.is_finished() {
                     return Err(TaskError::TimedOut);
                 }
             }
@@ -291,7 +293,7 @@ impl<R> Future for TaskHandle<R> {
             if !self.is_finished() && self.register(context.waker()) {
                 if let Some(watch) = self.core().table.watch {
                     // SAFETY: the core is live.
-                    unsafe { watch(self.core) }
+                    unsafe { watch(self.core)? }
                 }
                 return Poll::Pending;
             }

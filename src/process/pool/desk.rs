@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::super::registry::has_panicked;
 use super::backlog::Backlog;
 use super::crew::Crew;
+use super::forked::expect_not_forked;
 use super::ground::Ground;
 use super::inbox::Inbox;
 use super::line;
@@ -147,6 +148,17 @@ impl Desk {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, but none in a forked copy, where a thread that there is no more may have it.
+    pub(super) fn lock_here(&self) -> Option<MutexGuard<'_, Inner>> {
+        expect_not_forked().is_ok().then(|| self.lock())
+    }
+
+    /// Whether it takes tasks from this process.
+    pub(super) fn expect_open(&self) -> Result<(), PoolError> {
+        expect_not_forked()?;
+        self.lock().expect_open()
     }
 
     /// Which hands take tasks of a line.

@@ -52,7 +52,7 @@ where
     F: Task<A>,
     A: Serialize,
 {
-    desk.lock().expect_open()?;
+    desk.expect_open()?;
     let count = items.len();
     let size = options.pick(count, desk.terms.workers * desk.ground.plan.threads);
     let mut handles: Vec<TaskHandle<Chunk<F::Output>>> = Vec::with_capacity(count.div_ceil(size.max(1)));
@@ -93,7 +93,7 @@ fn gather<R: serde::de::DeserializeOwned>(
             let started = Instant::now();
             // Many short tasks: one wake-up for many of them.
             let later = if short { (n + STRIDE).min(handles.len() - 1) } else { n };
-            handles[later].wait();
+            handles[later].wait()?;
             short = started.elapsed() < SHORT;
         }
         let (values, message, panicked) = handle.join()?;
@@ -141,7 +141,7 @@ struct Source<I: Iterator> {
 
 impl<I: Iterator> Source<I> {
     fn new(pool: &ProcessPool, options: MapOptions, items: I) -> Result<Self, PoolError> {
-        pool.desk.lock().expect_open()?;
+        pool.desk.expect_open()?;
         let hands = pool.workers() * pool.threads_per_worker();
         let most = (hands * AHEAD).min(pool.desk.terms.bound);
         Ok(Self { items: items.fuse(), size: options.pick_lazily(), most, refused: None })

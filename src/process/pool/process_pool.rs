@@ -252,10 +252,7 @@ impl ProcessPool {
 
     /// Takes no more tasks from now on; those that it has are done.
     pub fn close(&self) {
-        if expect_not_forked().is_err() {
-            return;
-        }
-        let mut inner = self.desk.lock();
+        let Some(mut inner) = self.desk.lock_here() else { return };
         if inner.stage == Stage::Open {
             inner.stage = Stage::Closed;
         }
@@ -283,11 +280,8 @@ impl ProcessPool {
 
     /// Ends all tasks, those that run too, each with [`TaskError::Cancelled`], and kills the workers. Returns at once.
     pub fn terminate(&self) {
-        if expect_not_forked().is_err() {
-            return;
-        }
         let mut ended = Ended::new();
-        let mut inner = self.desk.lock();
+        let Some(mut inner) = self.desk.lock_here() else { return };
         if matches!(inner.stage, Stage::Open | Stage::Closed) {
             inner.stage = Stage::Terminated;
             self.desk.end_all(&mut inner, &TaskError::Cancelled, &mut ended);
@@ -333,10 +327,10 @@ impl ProcessPool {
         }
     }
 
-    /// Whether it takes no more tasks.
+    /// Whether it takes no more tasks. In a forked copy it takes none.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.desk.lock().stage != Stage::Open
+        self.desk.expect_open().is_err()
     }
 
     /// The number of worker processes.
@@ -357,10 +351,10 @@ impl ProcessPool {
         &self.desk.terms.name
     }
 
-    /// The processes that there are now, in the workers' order.
+    /// The processes that there are now, in the workers' order. In a forked copy there are none.
     #[must_use]
     pub fn worker_ids(&self) -> Vec<u32> {
-        let inner = self.desk.lock();
+        let Some(inner) = self.desk.lock_here() else { return Vec::new() };
         inner.crew.workers.iter().filter(|worker| worker.record.is_some()).map(|worker| worker.pid).collect()
     }
 
@@ -371,7 +365,7 @@ impl ProcessPool {
         self.desk.counts.progress()
     }
 
-    /// What each worker has done.
+    /// What each worker has done. In a forked copy there are none.
     #[must_use]
     pub fn worker_stats(&self) -> Vec<WorkerStats> {
         self.desk.worker_stats()
@@ -380,11 +374,8 @@ impl ProcessPool {
     /// Tasks that wait for a worker. In a forked copy, which has no workers, there are none.
     #[must_use]
     pub fn queued(&self) -> usize {
-        if expect_not_forked().is_err() {
-            return 0;
-        }
         self.take_in();
-        let inner = self.desk.lock();
+        let Some(inner) = self.desk.lock_here() else { return 0 };
         (0..inner.lines.len()).map(|line| self.desk.waiting_in(&inner, line)).sum()
     }
 
@@ -418,11 +409,8 @@ impl ProcessPool {
 
     /// Takes in results that nobody asked for yet. In a forked copy they are the other's.
     fn take_in(&self) {
-        if expect_not_forked().is_err() {
-            return;
-        }
         let mut ended = Ended::new();
-        let mut inner = self.desk.lock();
+        let Some(mut inner) = self.desk.lock_here() else { return };
         for line in 0..inner.lines.len() {
             self.desk.harvest(&mut inner, line, &mut ended);
         }
@@ -448,7 +436,7 @@ impl fmt::Debug for ProcessPool {
             .field("name", &self.name())
             .field("workers", &self.workers())
             .field("dispatch", &self.desk.terms.dispatch)
-            .field("stage", &self.desk.lock().stage)
+            .field("stage", &self.desk.lock_here().map_or(Stage::Closed, |inner| inner.stage.clone()))
             .field("progress", &self.desk.counts.progress())
             .finish()
     }

@@ -42,7 +42,7 @@ impl Letter {
         }
         let moves = !packet.handles.0.is_empty();
         if moves {
-            desk.lock().expect_open()?;
+            desk.expect_open()?;
         }
         let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| true)
             .map_err(|reason| PoolError::Encode { task: path, reason })?;

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::codec::Arrived;
 use super::desk::Desk;
+use super::forked::expect_not_forked;
 use crate::primitive::{AtomicU32, Ordering, UnsafeCell};
 use crate::task::{Core, HandleTable, Outcome, Payload, Ran, TaskError, TaskHandle, Wanted};
 
@@ -187,16 +188,20 @@ unsafe fn never_queued(_: NonNull<Core>, _: Wanted) -> Ran {
 
 unsafe fn nothing(_: NonNull<Core>) {}
 
-unsafe fn sleep(core: NonNull<Core>, deadline: Option<Instant>) -> bool {
+/// In a forked copy a task's end is nobody's to hear of, and the desk's lock may be a thread's that there is no more.
+unsafe fn sleep(core: NonNull<Core>, deadline: Option<Instant>) -> Result<bool, TaskError> {
+    expect_not_forked()?;
     // SAFETY: the handle lives, so the job does; it begins with its core.
     let job = unsafe { core.cast::<Job>().as_ref() };
-    job.desk.wait_for(job, deadline)
+    Ok(job.desk.wait_for(job, deadline))
 }
 
-unsafe fn watch(core: NonNull<Core>) {
+unsafe fn watch(core: NonNull<Core>) -> Result<(), TaskError> {
+    expect_not_forked()?;
     // SAFETY: as in `sleep`.
     let job = unsafe { core.cast::<Job>().as_ref() };
     job.desk.watch(job);
+    Ok(())
 }
 
 unsafe fn cancel(core: NonNull<Core>) -> bool {

@@ -11,7 +11,7 @@ use crate::task::PoolError;
 
 impl Desk {
     pub(super) fn worker_stats(&self) -> Vec<WorkerStats> {
-        let inner = self.lock();
+        let Some(inner) = self.lock_here() else { return Vec::new() };
         let now = ground::now();
         let one = |index: usize| {
             let worker = &inner.crew.workers[index];
@@ -41,8 +41,10 @@ impl Desk {
     }
 
     pub(super) fn captured(&self, worker: usize) -> String {
-        let inner = self.lock();
-        let Some(worker) = inner.crew.workers.get(worker) else { return String::new() };
+        let inner = self.lock_here();
+        let Some(worker) = inner.as_ref().and_then(|inner| inner.crew.workers.get(worker)) else {
+            return String::new();
+        };
         worker.record.as_ref().map_or_else(|| worker.said.clone(), |record| record.last_words())
     }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::desk::{Desk, Ended, Inner, Placed};
 use super::ground::Ground;
 use super::slot::{self, NOTIFY, Phase, WAITED, Word};
-use super::task::{Claimant, Job, Task};
-use crate::task::{PoolError, TaskError};
+use super::task::Job;
+use crate::task::TaskError;
 
 /// No looking where there is less time than this; and the time after which what looks like rubbish is looked at again.
 const ENOUGH: Duration = Duration::from_millis(1);
@@ -15,9 +15,6 @@ impl Desk {
     /// Sleeps until a task is done, or by mistake. False: the deadline has passed.
     pub(super) fn wait_for(&self, job: &Job, deadline: Option<Instant>) -> bool {
         let mut ended = Ended::new();
-        if super::forked::expect_not_forked().is_err() {
-            return self.forget(job);
-        }
         let mut inner = self.lock();
         let (line, index) = job.is_in();
         // Its own slot first: that is what it waits for, and the bit may be late.
@@ -76,22 +73,6 @@ impl Desk {
         true
     }
 
-    /// In a forked copy: the task is not ours to wait for. The segment is left as it is.
-    pub(super) fn forget(&self, job: &Job) -> bool {
-        let mut inner = self.lock();
-        let (line, index) = job.is_in();
-        let is_his = |placed: &mut Placed| placed.task.number == job.number();
-        let placed = inner.placed.get_mut(index as usize).and_then(|placed| placed.take_if(is_his));
-        let task = placed.map(|placed| placed.task).or_else(|| inner.lines[line].backlog.take(job.number()));
-        drop(inner);
-        if let Some(Task { claimant: Claimant::Handle(job), arguments, .. }) = task {
-            // The handles in its arguments are the other's.
-            core::mem::forget(arguments);
-            job.end(Err(PoolError::Forked.into()));
-        }
-        true
-    }
-
     pub(super) fn collect_of(&self, inner: &mut Inner, job: &Job, index: u32, ended: &mut Ended) {
         let is_his = |placed: &Placed| placed.task.number == job.number();
         if inner.placed.get(index as usize).is_some_and(|placed| placed.as_ref().is_some_and(is_his)) {
@@ -101,10 +82,6 @@ impl Desk {
 
     /// The parent's own thread hears of this task's end from now on.
     pub(super) fn watch(&self, job: &Job) {
-        if super::forked::expect_not_forked().is_err() {
-            self.forget(job);
-            return;
-        }
         let mut ended = Ended::new();
         let mut inner = self.lock();
         let (line, index) = job.is_in();
@@ -126,11 +103,8 @@ impl Desk {
 
     /// Has a task never end in a value, if it has not ended. A worker that runs it is killed, if `running` says so.
     pub(super) fn cancel(&self, job: &Job, running: bool) -> bool {
-        if super::forked::expect_not_forked().is_err() {
-            return false;
-        }
         let mut ended = Ended::new();
-        let mut inner = self.lock();
+        let Some(mut inner) = self.lock_here() else { return false };
         let (line, index) = job.is_in();
         let mut done = false;
         if let Some(task) = inner.lines[line].backlog.take(job.number()) {
@@ -157,19 +131,24 @@ impl Desk {
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "forks")]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Poll, Waker};
 
     use super::super::crew::Crew;
     use super::super::line;
     use super::super::plan::{Kind, Plan};
-    use super::super::task::{JobRef, Limits};
+    use super::super::task::{Claimant, JobRef, Limits, Task};
     use super::super::terms::{Callbacks, Terms};
     use super::*;
     use crate::primitive::Ordering;
     use crate::process::codec::{self, Arrived};
     use crate::process::membership::Seat;
-    use crate::task::{Dispatch, WhenFull};
+    use crate::task::{Dispatch, PoolError, TaskHandle, WhenFull};
 
     fn desk() -> Arc<Desk> {
         let plan = Plan { workers: 1, threads: 1, lines: 1, per_line: 64, most: 5000 };
@@ -188,13 +167,11 @@ mod tests {
         Arc::new(Desk::new(Ground::create(plan).unwrap(), terms, Crew::new(1)))
     }
 
-    /// A hand that is killed, or stopped, between its last step and the wake-up that is due.
-    #[test]
-    fn who_waits_is_woken_though_the_hand_never_did() {
-        let desk = desk();
+    /// A task that nobody takes.
+    fn submit(desk: &Arc<Desk>) -> TaskHandle<u64> {
         let mut handle = None;
         let make = |(), number| {
-            let (job, waiter) = JobRef::new::<u64>(&desk, number, "nothing");
+            let (job, waiter) = JobRef::new::<u64>(desk, number, "nothing");
             handle = Some(waiter);
             let arguments = Arrived::new(Vec::new());
             let claimant = Claimant::Handle(job);
@@ -213,7 +190,51 @@ mod tests {
             }
         };
         assert_eq!(desk.submit(false, (), make), Ok(None));
-        let handle = handle.unwrap();
+        handle.unwrap()
+    }
+
+    /// Another thread may have the lock at the fork: in the copy it has it for ever.
+    #[test]
+    fn a_forked_copy_waits_for_nobody_who_has_the_lock() {
+        super::super::forked::follow();
+        let desk = desk();
+        let handle = submit(&desk);
+        let ((has_it, begun), (over, end)) = (channel(), channel::<()>());
+        let status = std::thread::scope(|scope| {
+            let same = &desk;
+            scope.spawn(move || {
+                let _inner = same.lock();
+                has_it.send(()).unwrap();
+                let _ = end.recv();
+            });
+            begun.recv().unwrap();
+            // SAFETY: the copy makes no use of what other threads may hold, but for what is tested here.
+            let copy = unsafe { libc::fork() };
+            if copy == 0 {
+                // SAFETY: ends a copy that waits.
+                unsafe { libc::alarm(60) };
+                let forked = Err(TaskError::Pool(PoolError::Forked));
+                let joined = [handle.join(), handle.join_timeout(Duration::MAX)].iter().all(|told| *told == forked);
+                let polled = pin!(handle).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(forked);
+                let looked = desk.expect_open() == Err(PoolError::Forked)
+                    && (desk.worker_stats().len(), desk.captured(0).len()) == (0, 0);
+                // SAFETY: ends the copy.
+                unsafe { libc::_exit(i32::from(!joined) + 2 * i32::from(!polled) + 4 * i32::from(!looked)) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for the copy.
+            assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+            drop(over);
+            status
+        });
+        assert_eq!(status, 0, "14: it waits; 256, 512, 1024: it is not told");
+    }
+
+    /// A hand that is killed, or stopped, between its last step and the wake-up that is due.
+    #[test]
+    fn who_waits_is_woken_though_the_hand_never_did() {
+        let desk = desk();
+        let handle = submit(&desk);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| handle.join_timeout(Duration::from_secs(16)));
             // The hand's part, all but the wake-up.
