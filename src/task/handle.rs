@@ -16,6 +16,8 @@ use crate::primitive::UnsafeCell;
 
 /// A pool's own way to sleep until a task is done. An error: this process never hears of its end.
 pub(crate) type Sleep = unsafe fn(NonNull<Core>, Option<Instant>) -> Result<bool, TaskError>;
+/// How a pool is told that a waker is in its place. An error: as above.
+pub(crate) type Watch = unsafe fn(NonNull<Core>) -> Result<(), TaskError>;
 
 /// What a handle asks of the pool that has its task.
 #[repr(C)]
@@ -30,9 +32,8 @@ pub(crate) struct HandleTable {
     pub(crate) help: unsafe fn(NonNull<Core>),
     /// Sleeps until the outcome is there, or by mistake; false: the deadline has passed. None: on the core's own word.
     pub(crate) sleep: Option<Sleep>,
-    /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway. An
-    /// error as that of `sleep`.
-    pub(crate) watch: Option<unsafe fn(NonNull<Core>) -> Result<(), TaskError>>,
+    /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway.
+    pub(crate) watch: Option<Watch>,
     /// Has it never start, if it has not; where a pool can, also ends it while it runs. True: it gives no value.
     pub(crate) cancel: unsafe fn(NonNull<Core>) -> bool,
     /// Frees the core's memory, and drops an outcome that nobody took.
