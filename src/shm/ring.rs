@@ -385,3 +385,157 @@ impl<S: Slots> Ring<'_, S> {
         changed
     }
 }
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use super::*;
+
+    struct Words([AtomicU64; 3]);
+
+    impl Slots for &Words {
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+
+        fn word(&self, index: usize) -> &AtomicU64 {
+            &self.0[index]
+        }
+    }
+
+    /// A ring of three slots, at the start of this turn.
+    fn with_ring(turn: u32, work: impl FnOnce(&Ring<'_, &Words>)) {
+        let start = u64::from(turn) << 32;
+        let words = Words([start, start, start].map(AtomicU64::new));
+        let (head, tail) = (AtomicU64::new(start), AtomicU64::new(start));
+        work(&Ring { slots: &words, head: &head, tail: &tail });
+    }
+
+    impl Ring<'_, &Words> {
+        fn put(&self, note: u16) {
+            let claim = self.claim_empty(1).unwrap();
+            self.publish(claim, note, Fence::Mine);
+        }
+
+        fn take(&self) -> Claim {
+            self.claim_full(2, || ()).unwrap()
+        }
+
+        fn get(&self) -> u16 {
+            let claim = self.take();
+            let note = claim.note;
+            self.release(claim, Fence::Sleepers);
+            note
+        }
+
+        /// As if whoever came last had died before it said where it was.
+        fn hints(&self, head: (u32, usize), tail: (u32, usize)) {
+            self.hint(self.head, Place { turn: head.0, index: head.1 });
+            self.hint(self.tail, Place { turn: tail.0, index: tail.1 });
+        }
+    }
+
+    #[test]
+    fn a_hint_comes_back_as_it_was_and_one_outside_is_the_start() {
+        with_ring(0, |ring| {
+            for place in [(0, 0), (7, 2), (u32::MAX, 1)].map(|(turn, index)| Place { turn, index }) {
+                ring.hint(ring.head, place);
+                assert_eq!(ring.place(ring.head), place);
+            }
+            for index in [3, 4, 0xFFFF_FFFF] {
+                ring.head.store(9 << 32 | index, Ordering::Relaxed);
+                assert_eq!(ring.place(ring.head), Place { turn: 9, index: 0 });
+            }
+        });
+    }
+
+    #[test]
+    fn whoever_claims_a_slot_says_where_the_next_one_is() {
+        with_ring(5, |ring| {
+            let claim = ring.claim_empty(1).unwrap();
+            assert_eq!((claim.index, claim.turn), (0, 5));
+            assert_eq!(ring.place(ring.tail), Place { turn: 5, index: 1 });
+            ring.publish(claim, 77, Fence::Mine);
+            for note in [78, 79] {
+                ring.put(note);
+            }
+            assert_eq!(ring.place(ring.tail), Place { turn: 6, index: 0 });
+            assert_eq!(ring.get(), 77);
+            assert_eq!(ring.place(ring.head), Place { turn: 5, index: 1 });
+        });
+    }
+
+    #[test]
+    fn a_late_hint_leads_to_the_right_slot_and_turn() {
+        with_ring(u32::MAX, |ring| {
+            for note in 0..3 {
+                ring.put(note);
+                assert_eq!(ring.get(), note);
+            }
+            ring.hints((u32::MAX, 0), (u32::MAX, 0));
+            let claim = ring.claim_empty(1).unwrap();
+            assert_eq!((claim.index, claim.turn), (0, 0), "a turn is counted on past the last one");
+            ring.publish(claim, 3, Fence::Sleepers);
+            ring.put(4);
+            ring.hints((u32::MAX, 0), (0, 0));
+            assert_eq!((ring.len(), ring.has_full(), ring.has_empty()), (2, true, true));
+            assert_eq!((ring.get(), ring.get()), (3, 4));
+        });
+    }
+
+    #[test]
+    fn what_can_be_claimed_and_how_many_wait() {
+        with_ring(0, |ring| {
+            let now = || (ring.len(), ring.has_full(), ring.has_empty());
+            assert_eq!(now(), (0, false, true));
+            (0..3).for_each(|note| ring.put(note));
+            assert_eq!(now(), (3, true, false));
+            // The oldest is being read: the next can be, and nobody may write yet.
+            let slow = ring.take();
+            ring.hints((0, 0), (0, 0));
+            assert_eq!(now(), (2, true, false));
+            // All others were read, also where the slow one comes next in the turn after.
+            assert_eq!((ring.get(), ring.get()), (1, 2));
+            assert_eq!(now(), (0, false, false));
+            ring.release(slow, Fence::Mine);
+            assert_eq!(now(), (0, false, true));
+        });
+    }
+
+    #[test]
+    fn a_skipped_slot_has_room_in_the_next_turn_only() {
+        with_ring(0, |ring| {
+            for _ in 0..3 {
+                let claim = ring.claim_empty(1).unwrap();
+                ring.abandon(claim);
+            }
+            assert!(ring.has_empty(), "the first is a turn behind, and nobody reads it");
+            assert!(!ring.has_full());
+            ring.hints((0, 0), (2, 0));
+            assert!(!ring.has_empty(), "two turns behind");
+        });
+    }
+
+    #[test]
+    fn what_a_slot_has_in_it_is_known_before_it_is_published() {
+        with_ring(3, |ring| {
+            let claim = ring.claim_empty(9).unwrap();
+            ring.annotate(&claim, 0xABC);
+            let word = SlotWord::load(ring.slots.word(0));
+            assert_eq!(format!("{word:?}"), "Writing turn 3 owner 9 note 0xabc");
+            let mut swept = Vec::new();
+            assert!(ring.sweep(9, |index, note| swept.push((index, note))));
+            assert_eq!(swept, [(0, 0xABC)]);
+            assert!(!ring.sweep(9, |_, _| panic!("nothing is left of it")));
+        });
+    }
+
+    #[test]
+    fn rubbish_in_a_slot_is_an_error_for_both_sides() {
+        with_ring(1, |ring| {
+            ring.slots.word(0).store(1 << 32 | 15, Ordering::Relaxed);
+            assert_eq!(ring.claim_empty(1).unwrap_err(), NoSlot::Damaged);
+            assert_eq!(ring.claim_full(1, || ()).unwrap_err(), NoSlot::Damaged);
+            assert!(ring.has_empty(), "a producer does not sleep: it meets the error");
+        });
+    }
+}
