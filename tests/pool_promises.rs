@@ -190,6 +190,22 @@ fn a_freed_block_is_the_next_handed_out_by_a_pool_without_caches() {
 }
 
 #[test]
+fn without_caches_the_freed_block_is_the_next_one_however_many_are_free() {
+    for (size, live) in [(64, 1_000), (4096, 1_000), (128 << 10, 100), (1 << 20, 20)] {
+        let pool = BlockPool::builder().block_size(size).limit(live).build().unwrap();
+        let mut blocks: Vec<_> = (0..live).map(|_| pool.take().unwrap()).collect();
+        while let Some(block) = blocks.pop() {
+            let address = block.as_ptr();
+            drop(block);
+            assert_eq!(pool.take().unwrap().as_ptr(), address, "{} blocks of {size} are in use", blocks.len());
+        }
+        assert_eq!(pool.stats().live, 0);
+        blocks.extend((0..live).map(|_| pool.take().unwrap()));
+        assert!(pool.take().is_err());
+    }
+}
+
+#[test]
 fn a_limit_is_an_error_with_its_numbers_and_loses_nothing() {
     for (limit, exact) in [(1, true), (10, true), (10, false), (1_000, true), (3_000, false), (3_000, true)] {
         let pool = BlockPool::builder().block_size(96).limit(limit).exact_limit(exact).build().unwrap();

@@ -11,6 +11,7 @@
 //! - D3: full magazines hold at most `bound` bytes, plus one magazine.
 
 use core::iter::once;
+use core::mem::replace;
 use core::ptr::NonNull;
 
 use super::magazine::{CAPACITY, Magazine, stock};
@@ -39,6 +40,7 @@ impl<S: Source> Depot<S> {
     /// memory, or the limit is reached.
     pub(crate) fn exchange_empty(&self, empty: Option<Magazine>, want: usize) -> Result<Magazine, Option<Magazine>> {
         let mut state = self.state.lock();
+        state.visited = true;
         if let Some(mut full) = state.full.pop() {
             let empty = empty.or_else(|| state.take_spare());
             if let Some(mut rest) = empty {
@@ -68,6 +70,7 @@ impl<S: Source> Depot<S> {
         let mut empties = state.source.empties();
         // SAFETY: the caller's duty.
         let drained = unsafe { state.store(full, &mut empties) };
+        state.visited = true;
         state.figures.exchanges += 1;
         let empty = drained.or_else(|| state.take_spare());
         self.finish(state, empties);
@@ -109,6 +112,7 @@ impl<S: Source> Depot<S> {
     /// One block, past all caches. `None`: no memory, or the limit is reached.
     pub(crate) fn take_one(&self) -> Option<NonNull<u8>> {
         let mut state = self.state.lock();
+        state.visited = true;
         if let Some(mut full) = state.full.pop() {
             let got = full.take_last();
             state.figures.stored -= 1;
@@ -146,14 +150,20 @@ impl<S: Source> Depot<S> {
     /// As for [`give_one`](Self::give_one).
     pub(crate) unsafe fn give_one_next(&self, block: NonNull<u8>) {
         let mut state = self.state.lock();
-        let top = state.full.pop();
+        state.visited = true;
         let mut empties = state.source.empties();
         let fits = (state.figures.stored + 1) * state.source.block_size() <= state.bound();
-        let magazine = match top {
-            Some(top) if top.len() < CAPACITY && fits => Some(top),
-            other => {
-                other.into_iter().for_each(|full| state.full.push(full));
-                if fits { state.take_spare() } else { None }
+        let magazine = match state.full.pop() {
+            // What was freed before makes room: this one comes first.
+            Some(mut top) if !fits => {
+                state.figures.stored -= top.len();
+                state.drain(&mut top, &mut empties);
+                Some(top)
+            }
+            Some(top) if top.len() < CAPACITY => Some(top),
+            top => {
+                top.into_iter().for_each(|full| state.full.push(full));
+                state.take_spare()
             }
         };
         if let Some(mut magazine) = magazine {
@@ -177,13 +187,11 @@ impl<S: Source> Depot<S> {
         drop(empties);
     }
 
-    /// Called each tick. If no magazine came or went since the last: drains half of the full ones, and lets go of the
-    /// run that is kept empty. If the heap `shrank`: drains them all.
+    /// Called each tick. If nobody came since the last: drains half of the full magazines, and lets go of the run that is
+    /// kept empty. If the heap `shrank`: drains them all.
     pub(crate) fn trim(&self, shrank: bool) {
         let mut state = self.state.lock();
-        let visits = state.figures.exchanges + state.figures.refills + state.figures.drains;
-        let idle = visits == state.visits_then;
-        state.visits_then = visits;
+        let idle = !replace(&mut state.visited, false);
         if !idle && !shrank {
             return;
         }
@@ -196,7 +204,6 @@ impl<S: Source> Depot<S> {
             state.drain(&mut full, &mut empties);
             state.put_spare(full);
         }
-        state.visits_then = state.figures.exchanges + state.figures.refills + state.figures.drains;
         state.source.release(&mut empties);
         self.finish(state, empties);
     }

@@ -41,8 +41,8 @@ pub(super) struct State<S> {
     /// Blocks that were in the slots of threads which a fork left behind.
     pub(super) lost: usize,
     pub(super) figures: DepotFigures,
-    /// Magazines that had come and gone at the last tick.
-    pub(super) visits_then: u64,
+    /// Whether somebody took or gave blocks since the last tick.
+    pub(super) visited: bool,
     /// Bytes of full magazines that it may hold whatever is in use: doubled when a magazine has to be filled although one
     /// was drained since the last one was. Blocks that go from thread to thread come in waves: what is drained on the
     /// crest is filled again in the trough.
@@ -62,7 +62,7 @@ impl<S: Source> State<S> {
             magazine,
             lost: 0,
             figures,
-            visits_then: 0,
+            visited: false,
             slack: LEAST,
             drains_then: 0,
             source,
