@@ -2,9 +2,12 @@
 //! wait without end fails its test.
 #![cfg(feature = "thread")]
 
+use std::future::Future;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -213,6 +216,44 @@ fn a_task_that_is_done_by_who_waits_for_it_fills_no_queue() {
     assert_eq!(by_imap, Ok(Ok(36)));
     let as_they_come = pool.apply(|| pool.imap_unordered(0..9, |n| n).unwrap().sum::<Result<usize, _>>());
     assert_eq!(as_they_come, Ok(Ok(36)));
+}
+
+/// Tells that it was called, and wants the lock.
+struct WantsTheLock(Arc<Mutex<()>>, mpsc::Sender<()>);
+
+impl Wake for WantsTheLock {
+    fn wake(self: Arc<Self>) {
+        self.1.send(()).unwrap();
+        let _lock = self.0.lock().unwrap();
+    }
+}
+
+#[test]
+fn a_waker_may_want_the_lock_that_is_held_by_who_joins() {
+    ends(|| {
+        let pool = pool(1);
+        let (lock, (told, hear)) = (Arc::new(Mutex::new(())), mpsc::channel());
+        let go = occupy(&pool);
+        let mut handle = pool.apply_async(|| 7).unwrap();
+        let waker = Waker::from(Arc::new(WantsTheLock(Arc::clone(&lock), told)));
+        assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+        let held = lock.lock().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !format!("{handle:?}").contains("slept") {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                // The joiner is about to sleep, and soon does.
+                thread::sleep(Duration::from_millis(50));
+                drop(go);
+            });
+            assert_eq!(handle.join(), Ok(7));
+        });
+        hear.recv().unwrap();
+        drop(held);
+        pool.close();
+        pool.join().unwrap();
+    });
 }
 
 type Numbers<'pool> = ImapUnordered<'pool, Range<usize>, fn(usize) -> usize, usize>;

@@ -105,6 +105,10 @@ impl Core {
         let core = unsafe { this.as_ref() };
         let (free, word) = (core.table.free, core.state.word() as *const Futex);
         let Finished { slept, waker, mut last } = core.state.finish(outcome, release);
+        // Before the waker, which may want what a sleeper holds.
+        if slept {
+            Futex::wake_all_at(word);
+        }
         if waker {
             // SAFETY: the state says that the place holds a waker, which is ours now; the pointer is still counted.
             let waker = unsafe { core.waker.get().cast::<Box<Waker>>().read() };
@@ -115,9 +119,6 @@ impl Core {
             if let Err(payload) = guarded(|| waker.wake()) {
                 forget_payload(payload);
             }
-        }
-        if slept {
-            Futex::wake_all_at(word);
         }
         if last {
             // SAFETY: nobody else has a pointer (T2).

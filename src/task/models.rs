@@ -57,6 +57,9 @@ impl Block {
     fn finish(&self, outcome: Outcome, release: bool) {
         let done = self.state.finish(outcome, release);
         let mut last = done.last;
+        if done.slept {
+            self.state.word().wake_all();
+        }
         if done.waker {
             // SAFETY: as above.
             self.waker.with_mut(|waker| unsafe {
@@ -67,9 +70,6 @@ impl Block {
                 last = self.state.drop_queue();
             }
             self.woken.fetch_add(1, Ordering::Relaxed);
-        }
-        if done.slept {
-            self.state.word().wake_all();
         }
         if last {
             self.free();
