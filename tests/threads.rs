@@ -118,18 +118,20 @@ fn a_panic_with_a_value_that_panics_harms_nobody() {
     assert!(BLOWN.is_set());
 }
 
-#[test]
-fn a_panic_with_a_value_that_panics_with_another_harms_nobody() {
-    /// Panics with something when it is dropped, and that again.
-    struct Mine(u32);
-    impl Drop for Mine {
-        fn drop(&mut self) {
-            if self.0 > 0 {
-                std::panic::panic_any(Self(self.0 - 1));
-            }
+/// Panics with something when it is dropped, and that again.
+struct Minefield(u32);
+
+impl Drop for Minefield {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(Self(self.0 - 1));
         }
     }
-    let thread = Thread::spawn("minefield", || -> u8 { std::panic::panic_any(Mine(2)) }).unwrap();
+}
+
+#[test]
+fn a_panic_with_a_value_that_panics_with_another_harms_nobody() {
+    let thread = Thread::spawn("minefield", || -> u8 { std::panic::panic_any(Minefield(2)) }).unwrap();
     let error = thread.join_timeout(AGES).unwrap_err();
     assert_eq!(error.to_string(), "the thread 'minefield' panicked: a value that is no text");
     assert!(thread.is_finished());
@@ -146,6 +148,34 @@ fn a_value_that_nobody_wants_is_dropped_even_if_that_panics() {
     drop(thread.unwrap());
     GO.set();
     assert!(BLOWN.wait_timeout(AGES), "the thread went on by itself and its value was dropped");
+}
+
+/// Tells when it is dropped.
+struct Tells(&'static Event);
+
+impl Drop for Tells {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+std::thread_local! {
+    /// Dropped after the thread's work, and what that left, are gone.
+    static AT_THE_END: Cell<Option<Tells>> = const { Cell::new(None) };
+}
+
+#[test]
+fn a_value_that_nobody_wants_may_panic_with_another_when_it_is_dropped() {
+    static GO: Event = Event::new();
+    static OVER: Event = Event::new();
+    let thread = Thread::spawn("unwanted", || {
+        AT_THE_END.set(Some(Tells(&OVER)));
+        GO.wait();
+        Minefield(2)
+    });
+    drop(thread.unwrap());
+    GO.set();
+    assert!(OVER.wait_timeout(AGES), "the thread went on by itself and came to its end");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::primitive::{AtomicU64, Ordering};
 use crate::sync::{Event, Lock};
-use crate::task::panics::{guarded, message};
+use crate::task::panics::{drop_quietly, guarded, message};
 
 /// The number of a thread: never used twice in a process.
 ///
@@ -252,6 +252,8 @@ impl ThreadBuilder {
             let outcome = guarded(work);
             *reached.outcome.lock() = Some(outcome.map_err(message));
             reached.done.set();
+            // The last one has the value, if the `Thread` is gone.
+            drop_quietly(reached);
         });
         match spawned {
             Ok(handle) => Ok(Thread { handle, end, name, id }),
