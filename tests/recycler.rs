@@ -1,9 +1,9 @@
 //! What a recycler promises: objects stay constructed, are reset between uses, and are never more than the limit.
 
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, LazyLock};
+use std::sync::{Arc, Barrier, LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use millpond::{Recycler, RecyclerError};
@@ -140,6 +140,39 @@ fn waiting_ends_when_a_place_becomes_free() {
 }
 
 #[test]
+fn what_comes_free_goes_to_who_waits() {
+    // An object, or a place for one.
+    for detaches in [false, true] {
+        let objects: Recycler<u8> = Recycler::builder().create(|| 0).limit(1).build();
+        for _ in 0..100 {
+            let held = objects.get().unwrap();
+            let (had, hears) = mpsc::channel::<()>();
+            std::thread::scope(|scope| {
+                let objects = &objects;
+                let waiter = scope.spawn(move || {
+                    let object = objects.get_timeout(AGES).unwrap();
+                    let _ = hears.recv();
+                    *object
+                });
+                while !format!("{objects:?}").contains("waiting: 1") {
+                    std::thread::yield_now();
+                }
+                if detaches {
+                    let _ = held.detach();
+                } else {
+                    drop(held);
+                }
+                // It may have it already, or still be on its way.
+                let passed = objects.get().is_ok() || objects.get_timeout(Duration::ZERO).is_ok();
+                drop(had);
+                assert_eq!((waiter.join().unwrap(), passed), (0, false));
+            });
+        }
+        assert_eq!(objects.in_use(), 0);
+    }
+}
+
+#[test]
 fn waiting_in_vain_is_an_error_with_its_numbers() {
     let objects: Recycler<u8> = Recycler::builder().create(|| 0).limit(2).build();
     let held = (objects.get().unwrap(), objects.get().unwrap());
@@ -205,6 +238,33 @@ fn a_panicking_reset_drops_the_object_and_says_so() {
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"the user's own"));
     assert_eq!((objects.in_use(), DROPS.load(Ordering::Relaxed)), (0, 2));
     assert!(!objects.get().unwrap().0, "and on it goes");
+}
+
+#[test]
+fn a_reset_that_panics_with_what_panics_again_ends_nothing() {
+    /// Panics with something when it is dropped, and that again.
+    struct Mine(u32);
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                panic_any(Self(self.0 - 1));
+            }
+        }
+    }
+    // In the reset, and in the broken object's own drop.
+    let reset = |_: &mut Mine| panic_any(Mine(2));
+    let objects: Recycler<Mine> = Recycler::builder().create(|| Mine(3)).reset(reset).limit(1).build();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let _object = objects.get().unwrap();
+        panic!("the user's own");
+    }))
+    .unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the user's own"));
+    assert_eq!(objects.in_use(), 0);
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(objects.get().unwrap()))).unwrap_err();
+    let Ok(mine) = panic.downcast::<Mine>() else { panic!("it is the reset's own") };
+    assert_eq!((mine.0, objects.in_use()), (2, 0));
+    std::mem::forget(mine);
 }
 
 #[test]
@@ -325,7 +385,7 @@ fn a_recycler_describes_itself() {
     let object = objects.get().unwrap();
     assert_eq!(format!("{object:?}"), r#""x""#);
     let text = format!("{objects:?}");
-    for part in ["String", "in_use: 1", "idle: 0", "limit: 4"] {
+    for part in ["String", "in_use: 1", "idle: 0", "waiting: 0", "limit: 4"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecyclerError {
-    /// As many objects are in use as the limit allows.
+    /// As many objects are in use as the limit allows, with those that are kept for threads that wait.
     LimitReached {
         /// The limit.
         limit: usize,
@@ -78,6 +78,8 @@ struct Shelf<T> {
     idle: Vec<T>,
     /// In use or idle.
     made: usize,
+    /// Threads that wait. What comes free is kept for them: they don't have to win a race for it.
+    waiting: usize,
 }
 
 /// Keeps objects constructed and resets them between uses: connections, parsers, large buffers.
@@ -118,13 +120,15 @@ impl<T> Recycler<T> {
     /// An object: the one most recently returned, or a new one.
     ///
     /// # Errors
-    /// [`RecyclerError::LimitReached`] if as many are in use as may be; [`RecyclerError::Create`] if making one failed.
+    /// [`RecyclerError::LimitReached`] if as many are in use as may be, with those that are kept for threads that
+    /// wait ([`get_timeout`](Self::get_timeout)); [`RecyclerError::Create`] if making one failed.
     ///
     /// # Panics
     /// If `create` does; the place of its object is free again.
     pub fn get(&self) -> Result<Recycled<'_, T>, RecyclerError> {
         let mut shelf = self.shelf();
-        match self.take_from(&mut shelf) {
+        let ahead = shelf.waiting;
+        match self.take_from(&mut shelf, ahead) {
             Some(taken) => {
                 drop(shelf);
                 self.finish(taken)
@@ -133,7 +137,8 @@ impl<T> Recycler<T> {
         }
     }
 
-    /// An object, waited for as long as `timeout` if as many are in use as may be.
+    /// An object, waited for as long as `timeout` if as many are in use as may be. What comes free goes to those who wait:
+    /// no `get` is in time for it.
     ///
     /// # Errors
     /// [`RecyclerError::TimedOut`]; [`RecyclerError::Create`] if making one failed.
@@ -143,15 +148,21 @@ impl<T> Recycler<T> {
     pub fn get_timeout(&self, timeout: Duration) -> Result<Recycled<'_, T>, RecyclerError> {
         let start = Instant::now();
         let mut shelf = self.shelf();
-        loop {
-            if let Some(taken) = self.take_from(&mut shelf) {
-                drop(shelf);
-                return self.finish(taken);
-            }
-            let Some(left) = timeout.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
-                return Err(RecyclerError::TimedOut { limit: self.limit, waited: start.elapsed() });
-            };
+        let ahead = shelf.waiting;
+        let mut taken = self.take_from(&mut shelf, ahead);
+        // From here on it is one of those who wait: nobody is ahead of it.
+        shelf.waiting += 1;
+        while taken.is_none()
+            && let Some(left) = timeout.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
+        {
             shelf = self.returned.wait_timeout(shelf, left).unwrap_or_else(PoisonError::into_inner).0;
+            taken = self.take_from(&mut shelf, 0);
+        }
+        shelf.waiting -= 1;
+        drop(shelf);
+        match taken {
+            Some(taken) => self.finish(taken),
+            None => Err(RecyclerError::TimedOut { limit: self.limit, waited: start.elapsed() }),
         }
     }
 
@@ -171,16 +182,17 @@ impl<T> Recycler<T> {
         Ok(Recycled { object, home: Home::Owned(Arc::clone(self)) })
     }
 
-    /// An idle object, or the right to make one (the inner `None`).
-    fn take_from(&self, shelf: &mut Shelf<T>) -> Option<Option<T>> {
-        if let Some(object) = shelf.idle.pop() {
-            return Some(Some(object));
-        }
-        if shelf.made >= self.limit {
+    /// An idle object, or the right to make one (the inner `None`), if there are more than for those who are ahead.
+    fn take_from(&self, shelf: &mut Shelf<T>, ahead: usize) -> Option<Option<T>> {
+        let in_use = shelf.made - shelf.idle.len();
+        if self.limit - in_use <= ahead {
             return None;
         }
-        shelf.made += 1;
-        Some(None)
+        let object = shelf.idle.pop();
+        if object.is_none() {
+            shelf.made += 1;
+        }
+        Some(object)
     }
 
     fn finish(&self, taken: Option<T>) -> Result<Recycled<'_, T>, RecyclerError> {
@@ -200,11 +212,11 @@ impl<T> Recycler<T> {
         // A panicking reset leaves nobody knows what: the object is dropped.
         if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| (self.reset)(&mut object))) {
             let _place = Places { of: self, count: 1 };
-            let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(object)));
-            drop(dropped);
+            drop_quietly(object);
             if !std::thread::panicking() {
                 panic::resume_unwind(panic);
             }
+            drop_quietly(panic);
             return;
         }
         self.shelf().idle.push(object);
@@ -232,6 +244,15 @@ impl<T> Recycler<T> {
     }
 }
 
+/// Drops what may panic when it is dropped, and what it panics with; should that panic too, the last one is leaked.
+fn drop_quietly<V>(value: V) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        core::mem::forget(again);
+    }
+}
+
 /// The places of objects that come to their end, or never come to be: free again when this is dropped, even by a panic.
 struct Places<'r, T> {
     of: &'r Recycler<T>,
@@ -251,6 +272,7 @@ impl<T> fmt::Debug for Recycler<T> {
             .field("of", &core::any::type_name::<T>())
             .field("idle", &self.idle())
             .field("in_use", &self.in_use())
+            .field("waiting", &self.shelf().waiting)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
@@ -357,7 +379,7 @@ impl<T> RecyclerBuilder<T, Box<Create<T>>> {
     #[must_use]
     pub fn build(self) -> Recycler<T> {
         Recycler {
-            shelf: Mutex::new(Shelf { idle: Vec::new(), made: 0 }),
+            shelf: Mutex::new(Shelf { idle: Vec::new(), made: 0, waiting: 0 }),
             returned: Condvar::new(),
             create: self.create,
             reset: self.reset,
