@@ -215,6 +215,13 @@ fn a_typed_pools_settings_are_refused_like_a_block_pools() {
         MemoryError::BadMagazine { blocks: 0, max: 127 }
     );
     assert!(matches!(Pool::<[u8; 20 << 20]>::builder().build().unwrap_err(), MemoryError::TooLarge { .. }));
+    // With the word of a `PoolArc`.
+    const MOST: usize = (16 << 20) - size_of::<usize>();
+    assert_eq!(Pool::<[u8; MOST]>::new().arc_stats().block_size, 16 << 20);
+    assert!(Pool::<[u8; MOST]>::builder().build().is_ok());
+    let error = Pool::<[u8; MOST + 1]>::builder().build().unwrap_err();
+    assert!(matches!(error, MemoryError::TooLarge { max, .. } if max == 16 << 20), "{error}");
+    assert!(panics(|| drop(Pool::<[u8; MOST + 1]>::new())).contains("at most 16 MiB"));
     let pool = Pool::<u64>::builder().reserve(100).exact_limit(true).magazine_size(5).build().unwrap();
     assert!(pool.stats().blocks >= 100);
     pool.reserve(9_000).unwrap();

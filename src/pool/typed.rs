@@ -75,6 +75,10 @@ fn fail(error: MemoryError, type_name: &str) -> ! {
 
 impl<T> Pool<T> {
     /// A pool without settings; `const`, so that it can be a static.
+    ///
+    /// # Panics
+    /// If a `T` with a word in front of it, which a [`PoolArc`] needs, is larger than 16 MiB: in a `static` or `const` that
+    /// is a compile-time error. [`Pool::builder`] gives an error instead.
     #[must_use]
     pub const fn new() -> Self {
         Self { blocks: blocks_for::<T>(), counted: blocks_for::<ArcInner<T>>(), values: PhantomData }
@@ -304,7 +308,8 @@ impl<T> PoolBuilder<T> {
     /// Makes the pool.
     ///
     /// # Errors
-    /// As for [`BlockPoolBuilder::build`].
+    /// As for [`BlockPoolBuilder::build`]. Too large is a `T` that is larger than 16 MiB with a word in front of it, which
+    /// a [`PoolArc`] needs.
     pub fn build(self) -> Result<Pool<T>, MemoryError> {
         Ok(Pool { blocks: self.blocks.build()?, counted: self.counted.build()?, values: PhantomData })
     }
