@@ -136,7 +136,8 @@ impl Core {
 /// thread sleeps. So tasks that wait for each other's handles end (unless they wait in a circle), and a thread that
 /// holds a lock while it waits never meets a task that wants the same lock, other than the one it waits for.
 ///
-/// A handle is a [`Future`]; polled by a worker of the task's own pool it may run the task there and then.
+/// A handle is a [`Future`]; polled by a worker of the task's own pool it may run the task there and then. Its waker is called
+/// by the thread that ends the task, which may be one that cancels it, or that runs it since it waits for it.
 ///
 /// ```
 /// use millpond::thread::ThreadPool;
