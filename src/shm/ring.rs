@@ -489,6 +489,7 @@ mod tests {
             assert_eq!(now(), (0, false, true));
             (0..3).for_each(|note| ring.put(note));
             assert_eq!(now(), (3, true, false));
+            assert_eq!(ring.claim_empty(1).unwrap_err(), NoSlot::NotNow);
             // The oldest is being read: the next can be, and nobody may write yet.
             let slow = ring.take();
             ring.hints((0, 0), (0, 0));
@@ -512,6 +513,10 @@ mod tests {
             assert!(!ring.has_full());
             ring.hints((0, 0), (2, 0));
             assert!(!ring.has_empty(), "two turns behind");
+            ring.hints((0, 0), (1, 0));
+            let claim = ring.claim_empty(1).unwrap();
+            assert_eq!((claim.index, claim.turn), (0, 1));
+            ring.abandon(claim);
         });
     }
 
