@@ -152,7 +152,33 @@ fn fails_at_first(folder: PathBuf, places: usize) {
     }
 }
 
+fn never_returns() {
+    loop {
+        std::thread::sleep(HANG);
+    }
+}
+
+fn variable(name: String) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// An ordinary user's pool with a nice value.
+fn builds_as_nobody(nice: i32) -> String {
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads the limit: of how far the nice value may be lowered.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NICE, &raw const limit) }, 0);
+    // SAFETY: reads a number.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: a number only.
+        assert_eq!(unsafe { libc::setuid(65_534) }, 0);
+    }
+    format!("{:?}", ProcessPool::builder().workers(1).nice(nice).build().map(drop))
+}
+
 millpond::tasks![
+    never_returns,
+    variable,
+    builds_as_nobody,
     work,
     pid,
     work_a_while,
@@ -182,8 +208,12 @@ fn numbers_that_make_no_sense() {
     );
     assert!(matches!(build().workers(usize::MAX).build(), Err(PoolError::TooManyWorkers { .. })));
     for threads in [513, 1024, 2000, usize::MAX] {
-        assert!(matches!(build().threads_per_worker(threads).build(), Err(PoolError::TooManyWorkers { .. })));
+        let error = build().threads_per_worker(threads).build().unwrap_err();
+        assert_eq!(error, PoolError::TooManyThreads { threads, most: 512 });
+        assert!(error.to_string().starts_with(&format!("{threads} threads in each worker ")), "{error}");
     }
+    let error = build().workers(2).threads_per_worker(512).build().unwrap_err();
+    assert_eq!(error, PoolError::TooManyWorkers { workers: 2, most: 1 });
     assert!(matches!(build().queue_bound(0).build(), Err(PoolError::ZeroBound)));
     assert!(matches!(build().name("a\0b").build(), Err(PoolError::NameWithNul { at: 1 })));
     assert!(matches!(build().initializer(not_listed, (1,)).build(), Err(PoolError::NotRegistered { .. })));
@@ -196,6 +226,78 @@ fn numbers_that_make_no_sense() {
     pool.join().unwrap();
     assert_eq!(pool.wait_ready(Duration::MAX), Err(PoolError::Closed), "no worker will be ready any more");
     assert_eq!(pool.join(), Ok(()), "again");
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// What no environment can hold, and what would have a worker take itself for the program: which then runs again.
+#[test]
+fn variables_that_no_worker_can_have() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let build = || ProcessPool::builder().workers(1);
+    let set = [("", "r"), ("=", "r"), ("B=D", "q"), ("B\0C", "z"), ("A", "x\0y"), ("MILLPOND_CHILD", "x")];
+    let refused = |name: &str, built: Result<ProcessPool, PoolError>| {
+        let error = built.unwrap_err();
+        assert!(matches!(&error, PoolError::BadVariable { name: named, .. } if named == name), "{error:?}");
+        assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+    };
+    for (name, value) in set {
+        refused(name, build().env(name, value).build());
+        refused(name, build().env("FINE", "f").env(name, value).env(name, "later").env_remove("FINE").build());
+    }
+    for name in ["", "B=D", "B\0C"] {
+        refused(name, build().env_remove(name).build());
+    }
+    // Those are as any others.
+    let pool = build().env("MILLPOND_CHILDREN", "a=b").env("E", "").env_remove("MILLPOND_CHILD").build().unwrap();
+    let found = |name: &str| pool.apply(variable, (name.to_owned(),)).unwrap();
+    assert_eq!((found("MILLPOND_CHILDREN").as_deref(), found("E").as_deref()), (Some("a=b"), Some("")));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// Known before a worker is started, and so no worker ends for it.
+#[test]
+fn a_folder_or_a_nice_value_that_workers_cannot_have() {
+    let _alone = alone();
+    let audit = Audit::now();
+    for folder in ["", "/nonexistent", "/dev/null", "a\0b"] {
+        let error = ProcessPool::builder().workers(1).current_dir(folder).build().unwrap_err();
+        assert!(
+            matches!(&error, PoolError::BadFolder { folder: named, .. } if named.as_os_str() == folder),
+            "{error:?}"
+        );
+    }
+    let nice = Process::spawn(builds_as_nobody, (-1,)).unwrap().join().unwrap();
+    assert!(nice.contains("NiceRefused { nice: -1, code: Some("), "{nice}");
+    let pool = ProcessPool::builder().workers(1).current_dir("/").nice(19).build().unwrap();
+    assert_eq!(pool.apply(work, (1, 0)), Ok(4));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
+/// Nothing limits an initializer or an exit hook; what waits for one that never returns goes on once the pool is terminated.
+#[test]
+fn hooks_that_never_return_end_with_the_pool() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let a_while = Duration::from_millis(200);
+    let build = || ProcessPool::builder().workers(2).task_timeout(Duration::from_secs(1));
+    let pool = build().initializer(never_returns, ()).build().unwrap();
+    let task = pool.apply_async(work, (1, 0)).unwrap();
+    assert!(matches!(pool.wait_ready(a_while), Err(PoolError::StillRunning { workers: 2, .. })));
+    pool.close();
+    assert!(matches!(pool.join_timeout(a_while), Err(PoolError::StillRunning { workers: 2, .. })));
+    pool.terminate();
+    assert_eq!((task.join_timeout(HANG), pool.join_timeout(HANG)), (Err(TaskError::Cancelled), Ok(())));
+    drop((task, pool));
+    let pool = build().on_exit(never_returns, ()).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    pool.close();
+    assert!(matches!(pool.join_timeout(a_while), Err(PoolError::StillRunning { workers: 2, .. })));
+    pool.terminate();
+    assert_eq!(pool.join_timeout(HANG), Ok(()));
     drop(pool);
     audit.expect_unchanged();
 }

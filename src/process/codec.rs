@@ -9,7 +9,7 @@ use super::membership::Seat;
 use crate::shm::message::{self, Packet};
 use crate::shm::{Member, spare};
 
-/// A value's bytes for the process in that seat, or what serde says against it. The handles in the value are passed on,
+/// A value's bytes for the process in that seat, or what speaks against it. The handles in the value are passed on,
 /// so the caller drops the value now.
 pub(super) fn encode<T: Serialize>(value: &T, to: &Seat) -> Result<Vec<u8>, String> {
     encode_noted(value, to, &mut |_| true)

@@ -33,7 +33,7 @@ pub enum ProcessError {
         what: Payload,
         /// The function that was to take or to return it.
         task: &'static str,
-        /// What serde says.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
         reason: String,
     },
     /// A value was put into bytes, but could not be read back on the other side.
@@ -42,7 +42,7 @@ pub enum ProcessError {
         what: Payload,
         /// The function that was to take it, or returned it.
         task: &'static str,
-        /// What serde says.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
         reason: String,
     },
     /// The system refused to start the process.

@@ -1,5 +1,7 @@
 //! What can go wrong with a task, and with a pool.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{error, fmt, io};
 
@@ -51,7 +53,7 @@ pub enum TaskError {
         what: Payload,
         /// The function that was to take it, or returned it.
         task: &'static str,
-        /// What serde says.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
         reason: String,
     },
     /// A value could not be put into bytes.
@@ -61,7 +63,7 @@ pub enum TaskError {
         what: Payload,
         /// The function that was to take it, or returned it.
         task: &'static str,
-        /// What serde says.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
         reason: String,
     },
     /// Its result has more bytes than a message may have.
@@ -149,6 +151,13 @@ pub enum PoolError {
         /// The largest that works.
         most: usize,
     },
+    /// More threads in each worker were asked for than a process pool can have.
+    TooManyThreads {
+        /// The number asked for.
+        threads: usize,
+        /// The largest that works, with one worker.
+        most: usize,
+    },
     /// A queue for no task would never take one.
     ZeroBound,
     /// A name with a NUL in it can't be a thread's name.
@@ -191,6 +200,20 @@ pub enum PoolError {
         /// The system's error number.
         code: Option<i32>,
     },
+    /// A worker's environment can't hold this variable, or must not.
+    BadVariable {
+        /// The variable's name.
+        name: OsString,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Workers can't have this working directory.
+    BadFolder {
+        /// The directory.
+        folder: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// The system did not let a worker have its cores.
     AffinityRefused {
         /// The system's error number.
@@ -210,7 +233,7 @@ pub enum PoolError {
     Encode {
         /// The function that was to take them.
         task: &'static str,
-        /// What serde says.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
         reason: String,
     },
     /// A task's arguments have more bytes than a message may have.
@@ -298,6 +321,9 @@ impl fmt::Display for PoolError {
             Self::TooManyWorkers { workers, most } => {
                 write!(f, "{workers} workers were asked for; a pool has at most {most}")
             }
+            Self::TooManyThreads { threads, most } => {
+                write!(f, "{threads} threads in each worker were asked for; one worker has at most {most}")
+            }
             Self::ZeroBound => f.write_str("a queue with room for 0 tasks would never take one: give it at least one"),
             Self::NameWithNul { at } => {
                 write!(f, "the name has a NUL at byte {at}: threads' names can't contain one")
@@ -320,6 +346,12 @@ impl fmt::Display for PoolError {
             }
             Self::NiceRefused { nice, code } => {
                 write!(f, "the system did not let a worker have nice value {nice}: {}", reason(*code))
+            }
+            Self::BadVariable { name, reason } => {
+                write!(f, "workers can't have the environment variable {name:?}: {reason}")
+            }
+            Self::BadFolder { folder, reason } => {
+                write!(f, "workers can't have the working directory {folder:?}: {reason}")
             }
             Self::AffinityRefused { code } => {
                 write!(f, "the system did not let a worker have its cores: {}", reason(*code))

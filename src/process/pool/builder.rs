@@ -9,8 +9,6 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ProcessPool;
-use super::beds::MOST_HANDS;
 use super::crew::Crew;
 use super::desk::Desk;
 use super::foreman::{self, Foreman};
@@ -19,6 +17,7 @@ use super::plan::Plan;
 use super::spec::{Hook, Origin, PAYLOAD, hook};
 use super::task::Limits;
 use super::terms::{Callbacks, Terms};
+use super::{ProcessPool, checks};
 use crate::os;
 use crate::process::registry::{self, Task, must_be_a_function};
 use crate::task::{self, Dispatch, PoolError, WhenFull};
@@ -185,7 +184,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// How long a worker may take from its start until it reaches [`init`](crate::process::init): 30 seconds if not said.
+    /// How long a worker may take from its start until it reaches [`init`](crate::process::init): 30 seconds if not said. The
+    /// [`initializer`](Self::initializer) comes after that, and is not counted.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.handshake = limit;
         self
@@ -194,6 +194,10 @@ impl ProcessPoolBuilder {
     /// Called in each worker, and in each that replaces one, before it takes tasks. The function is listed in
     /// [`tasks!`](crate::tasks). One that panics or exits is a worker that died: after 20 of them in a row in one
     /// worker's place the pool gives up with [`PoolError::CrashLoop`](crate::PoolError::CrashLoop).
+    ///
+    /// It may take as long as it likes: no time limit is for it, tasks wait for a worker that is ready, and so do
+    /// [`join`](ProcessPool::join) and the pool's drop. Where it may never return, [`ProcessPool::wait_ready`] tells, and
+    /// [`ProcessPool::terminate`] ends it.
     pub fn initializer<F, A>(mut self, function: F, arguments: A) -> Self
     where
         F: Task<A>,
@@ -205,7 +209,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Called in each worker when it leaves: at the pool's end, or to be replaced. Not in one that is killed.
+    /// Called in each worker when it leaves: at the pool's end, or to be replaced. Not in one that is killed. It may take as
+    /// long as it likes: [`join`](ProcessPool::join) and the pool's drop wait for it, and [`ProcessPool::terminate`] ends it.
     pub fn on_exit<F, A>(mut self, function: F, arguments: A) -> Self
     where
         F: Task<A>,
@@ -217,7 +222,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The workers' nice value: from −20, the most urgent, to 19. Lowering it takes a privilege.
+    /// The workers' nice value: from −20, the most urgent, to 19. Lowering it takes a privilege, without which it is an error
+    /// of [`build`](Self::build).
     pub fn nice(mut self, nice: i32) -> Self {
         self.nice = Some(nice);
         self
@@ -229,13 +235,15 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The workers' working directory: this process's, if not said.
+    /// The workers' working directory: this process's, if not said. One that isn't there is an error of
+    /// [`build`](Self::build); if it goes later, new workers can't start.
     pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// A variable of the workers' environment, besides those of this process.
+    /// A variable of the workers' environment, besides those of this process. A name or value that no environment can hold is
+    /// an error of [`build`](Self::build), and so is `MILLPOND_CHILD`, by which a worker knows that it is one.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.push((key.into(), Some(value.into())));
         self
@@ -255,15 +263,10 @@ impl ProcessPoolBuilder {
     }
 
     fn check(&self, workers: usize) -> Result<(), PoolError> {
-        if workers == 0 || self.threads == 0 {
-            return Err(PoolError::NoWorkers);
-        }
-        let most = (MOST_HANDS / self.threads).saturating_sub(usize::from(self.threads > 1));
-        if workers > most {
-            return Err(PoolError::TooManyWorkers { workers, most });
-        }
+        checks::check_numbers(workers, self.threads)?;
         task::check_nice(self.nice)?;
         task::check(self.bound, self.name.as_deref(), self.cores.as_deref())?;
+        checks::check_variables(&self.variables)?;
         super::forked::expect_not_forked()?;
         if super::hand::is_worker() {
             return Err(PoolError::InsideWorker);
@@ -271,16 +274,23 @@ impl ProcessPoolBuilder {
         if !crate::process::initialized() && registry::ENTRANCES.is_empty() {
             return Err(PoolError::NotInitialized);
         }
-        Ok(())
+        if let Some(folder) = &self.folder {
+            checks::check_folder(folder)?;
+        }
+        match self.nice {
+            Some(nice) => checks::try_nice(nice, workers),
+            None => Ok(()),
+        }
     }
 
     /// Makes the pool: all workers are started, and get ready while this returns.
     ///
     /// # Errors
-    /// No workers or too many, a bound of 0, a name with a NUL, a core that isn't there, an initializer that isn't
-    /// registered, no [`init`](crate::process::init), a worker's process, memory or processes that the system does not give:
-    /// each a [`PoolError`] that says which. No process is left then. What goes wrong while workers get ready is the error of
-    /// the pool's tasks.
+    /// No workers or too many, a bound of 0, a name with a NUL, a variable that no environment can hold, a core or working
+    /// directory that isn't there, a nice value that is refused, an initializer that isn't registered, no
+    /// [`init`](crate::process::init), a worker's process, memory or processes that the system does not give: each a
+    /// [`PoolError`] that says which. No process is left then. What goes wrong while workers get ready is the error of the
+    /// pool's tasks.
     pub fn build(self) -> Result<ProcessPool, PoolError> {
         let by_itself = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = self.workers.unwrap_or_else(by_itself);

@@ -6,6 +6,7 @@ mod backlog;
 mod beds;
 mod builder;
 mod burial;
+mod checks;
 mod crew;
 mod desk;
 mod foreman;

@@ -25,7 +25,8 @@ use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 /// [`tasks!`](crate::tasks); arguments are tuples, which travel with the results by serde, and queues, locks and slices of
 /// [`ipc`](crate::ipc) with them.
 ///
-/// Dropping a pool closes it and waits for its tasks. When this process ends, whatever way, its workers end with it.
+/// Dropping a pool closes it and waits for its tasks and workers, however long a task, an initializer or an exit hook takes:
+/// [`terminate`](Self::terminate) first, where one may never return. When this process ends, whatever way, its workers end with it.
 ///
 /// ```
 /// use millpond::process::{self, ProcessPool};
@@ -278,7 +279,8 @@ impl ProcessPool {
         self.wait_for_end(Instant::now().checked_add(timeout), timeout)
     }
 
-    /// Ends all tasks, those that run too, each with [`TaskError::Cancelled`], and kills the workers. Returns at once.
+    /// Ends all tasks, those that run too, each with [`TaskError::Cancelled`], and kills the workers, wherever they are: in an
+    /// initializer or an exit hook too. Returns at once.
     pub fn terminate(&self) {
         let mut ended = Ended::new();
         let Some(mut inner) = self.desk.lock_here() else { return };
