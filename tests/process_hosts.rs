@@ -6,12 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
+use std::os::fd::FromRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use millpond::process::{self, Process, ProcessError};
+use millpond::ipc::{Event, Queue};
+use millpond::process::{self, Process, ProcessError, ProcessPool};
 
 #[path = "common/host.rs"]
 mod host;
@@ -93,7 +96,7 @@ fn hybrid(threads: u32) -> u32 {
     })
 }
 
-millpond::tasks![add, tree, late, forever, deaf, signals, overflow, hybrid];
+millpond::tasks![stays, stays_below, add, tree, late, forever, deaf, signals, overflow, hybrid];
 
 // ── what hosts do ──────────────────────────────────────────────────────────────────
 
@@ -111,6 +114,60 @@ fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
     // SAFETY: writes the limit.
     assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
     limit.rlim_cur
+}
+
+/// Closes the standard streams from this one on. Then nothing of ours may get their numbers, and what is printed goes nowhere.
+fn closes_standard_streams(first: i32) {
+    // SAFETY: a number only; the copy is ours.
+    let mut out = unsafe { fs::File::from_raw_fd(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 100)) };
+    let words = out.try_clone().unwrap();
+    std::panic::set_hook(Box::new(move |panic| drop(writeln!(&words, "{panic}"))));
+    for fd in first..3 {
+        // SAFETY: numbers only; nobody uses them any more.
+        unsafe { libc::close(fd) };
+    }
+    let of = |fd: i32| fs::read_link(format!("/proc/self/fd/{fd}")).ok();
+    let expect_closed = |what: &str| {
+        let started = Instant::now();
+        // A descriptor may have such a number for the moment until it gets another.
+        while let Some(taken) = (first..3).find_map(of) {
+            assert!(started.elapsed() < HANG / 3, "{what}: {} has the number of a standard stream", taken.display());
+            std::thread::yield_now();
+        }
+        println!("a line that nobody reads");
+        eprintln!("another");
+    };
+    let queue = Queue::bounded(3).unwrap();
+    queue.put(1_u32).unwrap();
+    expect_closed("the shared memory");
+    let (come, go) = (Event::new().unwrap(), Event::new().unwrap());
+    let child = Process::spawn(stays_below, (come.clone(), go.clone())).unwrap();
+    come.wait().unwrap();
+    // Those of the child and of its own child, of which this process hears as the root.
+    while (0..100).filter_map(of).filter(|target| target.ends_with("anon_inode:[pidfd]")).count() < 2 {
+        std::thread::yield_now();
+    }
+    expect_closed("processes");
+    let pool = ProcessPool::builder().workers(2).capture_stderr(100).build().unwrap();
+    assert_eq!(pool.apply(add, (1, 2)), Ok(3));
+    expect_closed("a pool");
+    go.set();
+    child.join().unwrap();
+    drop(pool);
+    assert_eq!((queue.get().unwrap(), three()), (1, 3));
+    expect_closed("what is left");
+    writeln!(out, "fine\nend of main").unwrap();
+}
+
+/// At the bottom of another, until it may go.
+fn stays_below(come: Event, go: Event) {
+    Process::spawn(stays, (come, go)).unwrap().join().unwrap();
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "values travel to a task")]
+fn stays(come: Event, go: Event) {
+    come.set();
+    go.wait().unwrap();
 }
 
 fn three() -> u32 {
@@ -306,6 +363,8 @@ fn host(case: &str) {
             let fine = matches!(Process::spawn(add, (1, 2)).map(|child| child.join()), Ok(Ok(3)));
             std::process::exit(if fine { 55 } else { 56 });
         }
+        "standard-streams-closed" => closes_standard_streams(0),
+        "standard-error-closed" => closes_standard_streams(2),
         "hybrid" => {
             let children: Vec<_> = (0..3).map(|_| Process::spawn(hybrid, (4,)).unwrap()).collect();
             for child in &children {
@@ -504,7 +563,7 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 19] = [
+    let checks: [(&str, fn()); 21] = [
         ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
         ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
         ("a_host_that_becomes_another_program_leaves_no_child", a_host_that_becomes_another_program_leaves_no_child),
@@ -524,6 +583,8 @@ fn main() {
         ("a_forked_host_starts_nothing", || drop(fine("forks"))),
         ("a_stack_overflow_says_so", a_stack_overflow_says_so),
         ("a_host_without_standard_streams_has_children", a_host_without_standard_streams_has_children_all_the_same),
+        ("no_descriptor_becomes_a_standard_stream", || drop(fine("standard-streams-closed"))),
+        ("what_is_printed_goes_into_no_shared_memory", || drop(fine("standard-error-closed"))),
         ("processes_with_threads_that_start_processes", || drop(fine("hybrid"))),
         ("signals_are_those_of_any_program", || drop(fine("signals"))),
     ];

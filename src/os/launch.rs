@@ -112,7 +112,7 @@ pub(crate) fn launch(launch: &Launch<'_>) -> io::Result<Launched> {
         return Err(refused);
     }
     // SAFETY: the system made it for us just now.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pidfd = super::process::off_stdio(unsafe { OwnedFd::from_raw_fd(pidfd) });
     // Relaxed: the child's writes came before its end or its exec, which is what woke us.
     let errno = plan.errno.load(Ordering::Relaxed);
     if errno != 0 {

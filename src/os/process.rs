@@ -78,6 +78,18 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) {
     while matches!(waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED), Err(Errno::INTR)) {}
 }
 
+/// A descriptor that lives on, under a number that no standard stream has: a program may have closed those, and whatever is
+/// printed would go there. As it is where the system has no other number left.
+pub(crate) fn off_stdio(fd: OwnedFd) -> OwnedFd {
+    let other = if fd.as_raw_fd() > 2 { None } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3).ok() };
+    other.unwrap_or(fd)
+}
+
+/// The same, or an error.
+pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    Some(off_stdio(fd)).filter(|fd| fd.as_raw_fd() > 2).ok_or(Errno::MFILE)
+}
+
 /// Takes over the socket that `parent` passed to this process under a number. None if there is no such socket.
 pub(crate) fn inherited_socket(number: RawFd, parent: u32) -> Option<OwnedFd> {
     if number <= 2 {

@@ -37,7 +37,8 @@ pub(crate) fn memory_file(len: usize) -> io::Result<OwnedFd> {
         return Err(last());
     }
     // SAFETY: made just above, owned by nobody else.
-    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    let file = super::process::above_stdio(unsafe { OwnedFd::from_raw_fd(fd) })?;
+    let fd = file.as_raw_fd();
     let length = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     // SAFETY: changes the length of a file that is ours.
     if unsafe { libc::ftruncate(fd, length) } != 0 {

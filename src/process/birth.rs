@@ -18,7 +18,7 @@ use super::membership::Membership;
 use super::registry::{ENTRANCES, Identity, identity};
 use super::wire::{Greeting, Job, Kind};
 use crate::os::launch::{self, Launch};
-use crate::os::process::c_string;
+use crate::os::process::{above_stdio, c_string};
 
 /// The variable that tells a child that it is one: `socket:stdout:lifeline:parent`. The child removes it.
 pub(super) const MARKER: &str = "MILLPOND_CHILD";
@@ -37,9 +37,8 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn open() -> Result<Self, ProcessError> {
-        let open = |path: &str, flags| {
-            rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).and_then(channel::above_stdio)
-        };
+        let open =
+            |path: &str, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).and_then(above_stdio);
         let failed = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
         Ok(Self {
             executable: open("/proc/self/exe", OFlags::PATH).map_err(failed("opening this program"))?,

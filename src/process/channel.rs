@@ -2,13 +2,15 @@
 
 use core::mem::MaybeUninit;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
 };
+
+use crate::os::process::{above_stdio, off_stdio};
 
 /// The most descriptors that travel at once.
 pub(super) const MOST_DESCRIPTORS: usize = 4;
@@ -18,11 +20,6 @@ pub(super) fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     Ok((above_stdio(ours)?, above_stdio(theirs)?))
-}
-
-/// The same, under a number that no standard stream has: a host may have closed those.
-pub(super) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3) }
 }
 
 /// Sends what the socket takes of `bytes`, with `descriptors` beside the first. How many bytes went.
@@ -62,7 +59,7 @@ pub(super) fn receive(socket: &OwnedFd, bytes: &mut [u8], descriptors: &mut Vec<
     };
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
-            descriptors.extend(received);
+            descriptors.extend(received.map(off_stdio));
         }
     }
     Ok(read.bytes)

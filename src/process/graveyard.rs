@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::membership;
 use super::source::Source;
+use crate::os::process::off_stdio;
 use crate::shm::{self, Member};
 
 /// When to look again at what could not be watched.
@@ -68,7 +69,7 @@ impl Graveyard {
         for (pid, member) in core::mem::take(&mut self.unwatched) {
             let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
             match number.map(|number| pidfd_open(number, PidfdFlags::empty())) {
-                Some(Ok(pidfd)) => self.watch(watch, (pidfd, pid, member)),
+                Some(Ok(pidfd)) => self.watch(watch, (off_stdio(pidfd), pid, member)),
                 // It is gone, or never was.
                 None | Some(Err(Errno::SRCH)) => shm::member_died(member),
                 Some(Err(_)) => self.unwatched.push((pid, member)),

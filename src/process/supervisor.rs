@@ -18,6 +18,7 @@ use super::record::{Phase, Record};
 use super::source::{REPORTS, WAKE};
 use super::{channel, child};
 use crate::os::launch::BlockedSignals;
+use crate::os::process::above_stdio;
 use crate::primitive::plain::{Mutex, OnceLock};
 
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
@@ -37,8 +38,9 @@ pub(super) fn get() -> Result<&'static Supervisor, ProcessError> {
 fn make() -> Result<&'static Supervisor, ProcessError> {
     let failed = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
     let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-    let wake = wake.map_err(failed("a descriptor to wake by"))?;
-    let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("a descriptor to wait on"))?;
+    let wake = wake.and_then(above_stdio).map_err(failed("a descriptor to wake by"))?;
+    let watch = epoll::create(epoll::CreateFlags::CLOEXEC).and_then(above_stdio);
+    let watch = watch.map_err(failed("a descriptor to wait on"))?;
     let add = |fd: &OwnedFd, token| {
         epoll::add(&watch, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN).map_err(failed("waiting"))
     };
@@ -62,8 +64,8 @@ fn make() -> Result<&'static Supervisor, ProcessError> {
         wake,
         is_root: reported.is_some(),
         reports,
-        lifeline: channel::above_stdio(lifeline).map_err(failed("a pipe"))?,
-        _alive: channel::above_stdio(alive).map_err(failed("a pipe"))?,
+        lifeline: above_stdio(lifeline).map_err(failed("a pipe"))?,
+        _alive: above_stdio(alive).map_err(failed("a pipe"))?,
     };
     if !crate::os::process::at_exit(wait_for_all) {
         let source = std::io::Error::other("the list of things to do at the end is full");

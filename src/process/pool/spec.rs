@@ -14,8 +14,9 @@ use super::super::birth::{Birth, Worker};
 use super::super::error::ProcessError;
 use super::super::membership::{Membership, Seat};
 use super::super::record::{Record, Watcher};
-use super::super::{channel, codec, supervisor};
+use super::super::{codec, supervisor};
 use super::plan::Plan;
+use crate::os::process::{above_stdio, off_stdio};
 use crate::task::panics::{guarded, message};
 
 /// A post's phases.
@@ -180,8 +181,8 @@ impl Origin {
         let bytes =
             bytes().map_err(|reason| ProcessError::Encode { what: crate::task::Payload::Arguments, task, reason })?;
         let (ears, mouth) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed("a pipe"))?;
+        let (ears, mouth) = (off_stdio(ears), above_stdio(mouth).map_err(failed("a pipe"))?);
         rustix::io::ioctl_fionbio(&ears, true).map_err(failed("a pipe"))?;
-        let mouth = channel::above_stdio(mouth).map_err(failed("a pipe"))?;
         let memory: OwnedFd = rustix::io::fcntl_dupfd_cloexec(memory, 3).map_err(failed("the pool's memory"))?;
         let name = format!("{}-{worker}", self.name);
         let mut birth = Birth::new(u32::MAX, Some(name), bytes, self.handshake, membership);
