@@ -121,7 +121,11 @@ fn closes_standard_streams(first: i32) {
     // SAFETY: a number only; the copy is ours.
     let mut out = unsafe { fs::File::from_raw_fd(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 100)) };
     let words = out.try_clone().unwrap();
-    std::panic::set_hook(Box::new(move |panic| drop(writeln!(&words, "{panic}"))));
+    // Not waiting for children that wait for this one.
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = writeln!(&words, "{panic}");
+        std::process::abort();
+    }));
     for fd in first..3 {
         // SAFETY: numbers only; nobody uses them any more.
         unsafe { libc::close(fd) };
