@@ -467,6 +467,7 @@ fn nonsense_is_refused_in_words_with_the_numbers() {
             MemoryError::ReserveAboveLimit { reserve: usize::MAX, limit: 1_000 },
             "limited to 1000",
         ),
+        (builder().name("a\0b"), MemoryError::NameWithNul { at: 1 }, "NUL at byte 1"),
         (builder().magazine_size(0), MemoryError::BadMagazine { blocks: 0, max: 127 }, "from 1 to 127"),
         (builder().magazine_size(128), MemoryError::BadMagazine { blocks: 128, max: 127 }, "magazine of 128 blocks"),
         (

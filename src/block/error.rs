@@ -38,6 +38,11 @@ pub enum MemoryError {
         /// The most that fits, in blocks.
         max: usize,
     },
+    /// A name cannot hold a NUL byte.
+    NameWithNul {
+        /// The byte at which it is.
+        at: usize,
+    },
     /// All blocks that the limit allows are taken, or kept in other threads' caches.
     LimitReached {
         /// The limit, in blocks.
@@ -71,6 +76,7 @@ impl fmt::Display for MemoryError {
             Self::BadMagazine { blocks, max } => {
                 write!(f, "a magazine of {blocks} blocks cannot be made: it holds from 1 to {max}")
             }
+            Self::NameWithNul { at } => write!(f, "the pool's name has a NUL at byte {at}: leave it out"),
             Self::LimitReached { limit, block_size } => write!(
                 f,
                 "all {limit} blocks of {block_size} bytes that the pool's limit allows are taken: give some back, or \

@@ -123,7 +123,7 @@ impl BlockPoolBuilder {
     ///
     /// # Errors
     /// A size of 0 or too large, an alignment that is no power of two, a magazine size out of range, a reserve above
-    /// the limit, or no memory for the reserve: each a [`MemoryError`] with the numbers.
+    /// the limit, a name with a NUL, or no memory for the reserve: each a [`MemoryError`] with the numbers.
     pub fn build(self) -> Result<BlockPool, MemoryError> {
         let layout = BlockLayout::new(self.size, self.align)?;
         if self.reserve > self.limit {
@@ -132,6 +132,9 @@ impl BlockPoolBuilder {
         let magazine = self.magazine.unwrap_or_else(|| default_magazine(&layout));
         if magazine == 0 || magazine > CAPACITY {
             return Err(MemoryError::BadMagazine { blocks: magazine, max: CAPACITY });
+        }
+        if let Some(at) = self.name.as_deref().and_then(|name| name.find('\0')) {
+            return Err(MemoryError::NameWithNul { at });
         }
         let exact = self.exact.unwrap_or(self.limit <= SMALL_LIMIT);
         let config = Config { layout, limit: self.limit, exact, zeroed: self.zeroed, magazine };
