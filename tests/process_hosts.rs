@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::os::fd::FromRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -118,8 +118,7 @@ fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
 
 /// Closes the standard streams from this one on. Then nothing of ours may get their numbers, and what is printed goes nowhere.
 fn closes_standard_streams(first: i32) {
-    // SAFETY: a number only; the copy is ours.
-    let mut out = unsafe { fs::File::from_raw_fd(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 100)) };
+    let mut out = fs::File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
     let words = out.try_clone().unwrap();
     // Not waiting for children that wait for this one.
     std::panic::set_hook(Box::new(move |panic| {
