@@ -86,17 +86,31 @@ pub(super) struct Beds {
 
 impl Beds {
     /// A hand lies down, and sleeps while its bed says 1, unless there is something to do after all (Z1). `doze` sleeps once,
-    /// or not at all if the bed says something else. True: there was something to do, and the hand counts as one that was woken
-    /// for it, since those who came while it searched have woken nobody.
+    /// or not at all if the bed says something else. `lies` is told once if it lies until somebody wakes it. True: there was
+    /// something to do, and the hand counts as one that was woken for it, since those who came while it searched have woken
+    /// nobody.
     #[must_use]
-    pub(super) fn rest(&self, hand: u16, bed: &AtomicU32, is_there_more: impl Fn() -> bool, doze: impl Fn()) -> bool {
+    pub(super) fn rest(
+        &self,
+        hand: u16,
+        bed: &AtomicU32,
+        is_there_more: impl Fn() -> bool,
+        lies: impl Fn(),
+        doze: impl Fn(),
+    ) -> bool {
         bed.swap(1, Ordering::Relaxed);
         // In this order: who picks it marks it as searching, and that mark is not to be wiped.
         self.searching.clear(hand);
         self.asleep.set(hand);
         in_one_order();
         let stays_up = is_there_more();
-        if !stays_up {
+        if stays_up {
+            // Relaxed: a figure alone hangs on it, whether somebody was quicker and has woken it.
+            if bed.swap(0, Ordering::Relaxed) == 0 {
+                lies();
+            }
+        } else {
+            lies();
             // Acquire: pairs with the Release of whoever wakes.
             while bed.load(Ordering::Acquire) == 1 {
                 doze();

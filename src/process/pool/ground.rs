@@ -205,9 +205,11 @@ impl Ground {
     /// Wakes a hand.
     pub(super) fn wake(&self, hand: u16) {
         let hand = self.hand(hand);
-        hand.woken.fetch_add(1, Ordering::Relaxed);
         // Release: pairs with the Acquire of the hand that gets up.
-        hand.bed.swap(0, Ordering::Release);
+        if hand.bed.swap(0, Ordering::Release) == 1 {
+            // Others are called in vain: they are up, or on their way.
+            hand.woken.fetch_add(1, Ordering::Relaxed);
+        }
         os::shared_wake(&hand.bed, 1);
     }
 

@@ -222,10 +222,10 @@ impl Shop {
         let bed = self.ground.hand(hand);
         let beds = &self.ground.head().beds;
         let is_there_more = || is_there_more() || self.is_leaving();
-        beds.rest(hand, &bed.bed, is_there_more, || {
+        let lies = || {
             bed.slept.fetch_add(1, Ordering::Relaxed);
-            ground::sleep(&bed.bed, 1, None);
-        })
+        };
+        beds.rest(hand, &bed.bed, is_there_more, lies, || ground::sleep(&bed.bed, 1, None))
     }
 
     /// Runs the task in a slot, which this hand has taken.

@@ -26,7 +26,7 @@ const MOST_PER_LINE: usize = 1 << 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerState {
-    /// No process has been there.
+    /// No process is there.
     Empty,
     /// A process that does not take tasks yet.
     Starting,
@@ -44,7 +44,7 @@ pub enum WorkerState {
 pub struct WorkerView {
     /// The place, from 0.
     pub index: usize,
-    /// The process that is or was there last; 0 if there was none.
+    /// The process that is there; 0 if there is none.
     pub pid: u32,
     /// What it is doing.
     pub state: WorkerState,
@@ -78,7 +78,7 @@ pub struct PoolView {
     pub age: Duration,
     /// Threads in each worker that run tasks.
     pub threads_per_worker: usize,
-    /// Its workers' places.
+    /// Its workers' places; the spare one only while there is a process in it.
     pub workers: Vec<WorkerView>,
     /// How far its tasks are.
     pub progress: Progress,
@@ -218,7 +218,10 @@ impl<'file> Reader<'file> {
         let phase = |phase: Phase| slots.iter().filter(|slot| slot.word.phase() == phase).count() as u64;
         let count = |count: Count| eight(head, offset_of!(Head, counts) + 8 * count as usize);
         let asleep = offset_of!(Head, beds) + offset_of!(Beds, asleep);
-        let workers = (0..plan.workers).map(|index| self.worker(index, &slots)).collect::<io::Result<_>>()?;
+        let workers: Vec<_> = (0..plan.workers).map(|index| self.worker(index, &slots)).collect::<io::Result<_>>()?;
+        // The spare place is nobody's until a worker has died with several tasks in it.
+        let workers =
+            workers.into_iter().filter(|worker| !worker.spare || worker.state != WorkerState::Empty).collect();
         Ok(PoolView {
             name: String::from_utf8_lossy(name).into_owned(),
             parent: four(head, offset_of!(Head, parent)),
@@ -389,7 +392,10 @@ mod tests {
         let ground = Ground::create(plan).unwrap();
         ground.introduce("mill");
         let first = seen(&ground).unwrap();
-        assert_eq!((first.name.as_str(), first.workers.len(), first.slots), ("mill", 3, 128));
+        assert_eq!((first.name.as_str(), first.workers.len(), first.slots), ("mill", 2, 128));
+        // A worker has died with several tasks in it.
+        ground.post(2).phase.store(STARTING, Ordering::Relaxed);
+        assert_eq!(seen(&ground).unwrap().workers.len(), 3);
         let mut seed = 11_u64;
         let (mut refused, mut shown) = (0, 0);
         for round in 0..4000_usize {

@@ -113,7 +113,7 @@ impl Pond {
             } else {
                 let is_there_more = || line::len(&self.ends) > 0 || self.leave.load(Ordering::SeqCst) == 1;
                 let bed = &self.sleep[hand as usize];
-                looked = self.beds.rest(hand, bed, is_there_more, || bed.wait(1));
+                looked = self.beds.rest(hand, bed, is_there_more, || (), || bed.wait(1));
             }
         }
         self.beds.bury(hand);
@@ -233,7 +233,7 @@ fn a_task_that_waits_for_the_next_is_no_end() {
                                 continue;
                             }
                             let bed = &pond.sleep[hand as usize];
-                            looked = pond.beds.rest(hand, bed, is_there_more, || bed.wait(1));
+                            looked = pond.beds.rest(hand, bed, is_there_more, || (), || bed.wait(1));
                             continue;
                         };
                         let searched = pond.beds.found(hand) | core::mem::take(&mut looked);
