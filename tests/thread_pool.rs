@@ -20,6 +20,44 @@ use pools::{LONG, bump, occupy, pool};
 
 const ALL: [Dispatch; 3] = [Dispatch::SharedQueue, Dispatch::RoundRobin, Dispatch::Random];
 
+/// A panic of the function is an error in its place, and the pool counts it, whoever runs the piece.
+#[test]
+fn a_panic_in_an_imap_is_counted() {
+    fn bad(n: u64) -> u64 {
+        assert!(n != 3, "three");
+        n
+    }
+    for dispatch in ALL {
+        let pool = ThreadPool::builder().workers(2).dispatch(dispatch).build().unwrap();
+        let panicked = |expected: u64| {
+            let started = Instant::now();
+            while pool.progress().unfinished() > 0 {
+                assert!(started.elapsed() < LONG);
+                thread::yield_now();
+            }
+            assert_eq!(pool.progress().panicked, expected, "panicked, of {}", pool.progress());
+            assert_eq!(pool.worker_stats().iter().map(|worker| worker.panicked).sum::<u64>(), expected);
+        };
+        assert_eq!(pool.imap(0..10, bad).unwrap().filter(Result::is_err).count(), 1);
+        panicked(1);
+        assert_eq!(pool.imap_unordered(0..10, bad).unwrap().filter(Result::is_err).count(), 1);
+        panicked(2);
+        // A worker that waits runs pieces itself.
+        assert_eq!(pool.apply(|| pool.imap(0..10, bad).unwrap().filter(Result::is_err).count()), Ok(1));
+        panicked(3);
+        pool.close();
+        pool.join().unwrap();
+        assert_eq!(pool.progress().submitted, pool.progress().finished);
+    }
+    // Nor does it matter that it is none of the workers: a full queue has the submitter run it.
+    let pool = ThreadPool::builder().workers(1).queue_bound(1).when_full(WhenFull::CallerRuns).build().unwrap();
+    let release = occupy(&pool);
+    pool.spawn(|| ()).unwrap();
+    assert_eq!(pool.imap(0..10, bad).unwrap().filter(Result::is_err).count(), 1);
+    assert_eq!(pool.progress().panicked, 1);
+    drop(release);
+}
+
 #[test]
 fn every_task_runs_once_under_each_dispatch() {
     for dispatch in ALL {

@@ -34,6 +34,12 @@ mod real {
             LockGuard { lock: self }
         }
 
+        /// The value, for who has the lock to itself.
+        #[cfg(feature = "thread")]
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.value.get_mut()
+        }
+
         /// The value, for who holds the lock without a guard.
         ///
         /// # Safety

@@ -12,6 +12,20 @@ pub(super) fn enter(pool: &Arc<Shared>) {
     POOLS.lock().push((pool.id, Arc::downgrade(pool)));
 }
 
+/// Before a fork: a child may make pools, whatever its parent's threads were doing.
+pub(super) fn hold() {
+    POOLS.acquire();
+}
+
+/// After it, on both sides.
+///
+/// # Safety
+/// The caller, or the thread that it is a copy of, has called `hold`.
+pub(super) unsafe fn let_go() {
+    // SAFETY: the caller's duty.
+    unsafe { POOLS.release() }
+}
+
 /// The pool is gone.
 pub(super) fn leave(id: u32) {
     POOLS.lock().retain(|(number, _)| *number != id);

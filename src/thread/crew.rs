@@ -68,15 +68,44 @@ impl Crew {
         &self.inner().shared
     }
 
+    /// Waits until all that was added has finished. With `help`, runs what is listed meanwhile.
+    ///
+    /// # Errors
+    /// This process is a copy, forked meanwhile: what is not over never will be.
+    pub(super) fn wait(&self, help: bool) -> Result<(), PoolError> {
+        self.wait_until(help, || self.has_finished())
+    }
+
+    /// Waits until `over`; whatever makes it so rings afterwards.
+    ///
+    /// # Errors
+    /// As for `wait`.
+    pub(super) fn wait_until(&self, help: bool, over: impl Fn() -> bool) -> Result<(), PoolError> {
+        let is_foreign = || self.shared().is_foreign();
+        // Also between two tasks that it helps with: one of them may have forked.
+        self.inner().group.wait_until(help, || over() || is_foreign());
+        if is_foreign() && !over() { Err(PoolError::Forked) } else { Ok(()) }
+    }
+
+    /// Takes this very task, if it is still listed. In a forked copy it stays: somebody else may have the list.
+    pub(super) fn take_back(&self, node: NonNull<Node>) -> bool {
+        !self.shared().is_foreign() && self.inner().group.take_back(node)
+    }
+
     /// Waits for a half that somebody else runs, and runs others meanwhile.
-    pub(super) fn wait_for_half(&self, over: impl Fn() -> bool) {
-        while let Some(node) = self.look_awake(&over) {
+    ///
+    /// # Errors
+    /// As for `wait`.
+    pub(super) fn wait_for_half(&self, over: impl Fn() -> bool) -> Result<(), PoolError> {
+        while !self.shared().is_foreign()
+            && let Some(node) = self.look_awake(&over)
+        {
             // SAFETY: taken from the list, so it is live, and ours.
             let run = unsafe { node.as_ref() }.run;
             // SAFETY: as above.
             unsafe { run(node, self) };
         }
-        self.wait_until(true, over);
+        self.wait_until(true, over)
     }
 
     /// Looks for a half for some time, awake, since they come every few microseconds; while it does, nobody is woken for one.

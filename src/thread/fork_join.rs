@@ -22,6 +22,7 @@ use super::group::Node;
 use super::here::{Entered, HERE};
 use super::shared::Shared;
 use crate::primitive::UnsafeCell;
+use crate::task::PoolError;
 use crate::task::panics::{drop_quietly, forget_payload};
 
 /// Forks of one thread that can be open at once and have a frame each.
@@ -121,15 +122,15 @@ impl Tree {
         }
     }
 
-    /// Hands the oldest half over. False: there is none, or no memory.
+    /// Hands the oldest half over. False: there is none, or no memory, or nobody to take it: this is a forked copy.
     fn promote(&self) -> bool {
         let oldest = self.promoted.get();
-        if oldest >= self.depth.get() {
+        // SAFETY: the pool's handle outlives the tree.
+        let owner = unsafe { self.owner.as_ref() };
+        if oldest >= self.depth.get() || owner.is_foreign() {
             return false;
         }
         if self.crew().is_none() {
-            // SAFETY: the pool's handle outlives the tree.
-            let owner = unsafe { self.owner.as_ref() };
             let Ok(crew) = Crew::new(owner, Some(as_thief), owner.workers()) else { return false };
             // SAFETY: this thread's, and nobody has a reference into `None`.
             unsafe { *self.crew.get() = Some(crew) };
@@ -156,11 +157,12 @@ impl Tree {
     }
 
     /// Waits for a half that somebody else runs, and runs others of the tree meanwhile (F4).
+    ///
+    /// # Errors
+    /// This process is a copy, forked meanwhile: nobody runs the half here.
     #[cold]
-    fn wait(&self, over: &dyn Fn() -> bool) {
-        if let Some(crew) = self.crew() {
-            crew.wait_for_half(over);
-        }
+    fn wait(&self, over: &dyn Fn() -> bool) -> Result<(), PoolError> {
+        self.crew().map_or(Ok(()), |crew| crew.wait_for_half(over))
     }
 }
 
@@ -249,7 +251,10 @@ where
         // SAFETY: never promoted, or taken back: the closure is there, and the frame is ours (F3).
         return (first, unsafe { frame.run_here() });
     }
-    tree.wait(&|| frame.is_done());
+    if let Err(forked) = tree.wait(&|| frame.is_done()) {
+        drop_quietly(first);
+        panic!("the second half of a fork was left behind: {forked}");
+    }
     // SAFETY: it is done.
     match unsafe { frame.outcome() } {
         Ok(second) => (first, second),
@@ -276,7 +281,10 @@ impl<B: FnOnce() -> R, R> Drop for Open<'_, B, R> {
             // SAFETY: the closure is there, and the frame ours, for the last time.
             return unsafe { frame.discard() };
         }
-        tree.wait(&|| frame.is_done());
+        if tree.wait(&|| frame.is_done()).is_err() {
+            // A half that another thread is at, in another process: nobody's to drop.
+            return;
+        }
         // SAFETY: it is done. The first panic is the one that goes on.
         match unsafe { frame.outcome() } {
             Ok(value) => drop(drop_quietly(value)),

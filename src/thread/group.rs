@@ -213,12 +213,16 @@ impl Group {
         }
     }
 
+    /// Whether all that was added has finished.
+    pub(super) fn has_finished(&self) -> bool {
+        // Acquire: pairs with the Release in `finished` (G3).
+        self.unfinished.load(Ordering::Acquire) == 0
+    }
+
     /// Waits until all that was added has finished. With `help`, runs what is listed meanwhile.
+    #[cfg(all(test, millpond_loom))]
     pub(super) fn wait(&self, help: bool) {
-        self.wait_until(help, || {
-            // Acquire: pairs with the Release in `finished` (G3).
-            self.unfinished.load(Ordering::Acquire) == 0
-        });
+        self.wait_until(help, || self.has_finished());
     }
 
     /// Waits until `over`; whatever makes it so rings afterwards.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ThreadPool;
+use super::shared::Shared;
 use crate::os::{Futex, Lock};
 use crate::primitive::Ordering;
 use crate::task::panics::{drop_quietly, guarded, message};
@@ -29,11 +30,17 @@ fn piece<T, R>(items: Vec<T>, f: &impl Fn(T) -> R) -> Piece<R> {
     (results, error)
 }
 
+/// What all pieces need.
+struct Work<F> {
+    f: F,
+    shared: Arc<Shared>,
+}
+
 /// What both have: items that come, results that go.
 struct Stream<'pool, I: Iterator, F, R> {
     pool: &'pool ThreadPool,
     items: core::iter::Fuse<I>,
-    f: Arc<F>,
+    work: Arc<Work<F>>,
     size: usize,
     /// Pieces under way at once.
     most: usize,
@@ -52,7 +59,7 @@ where
         Self {
             pool,
             items: items.fuse(),
-            f: Arc::new(f),
+            work: Arc::new(Work { f, shared: pool.shared() }),
             size: options.pick_lazily(),
             most: (pool.workers() * AHEAD).min(pool.bound()),
             ready: Vec::new().into_iter(),
@@ -67,8 +74,15 @@ where
             return None;
         }
         let items: Vec<_> = self.items.by_ref().take(self.size).collect();
-        let f = Arc::clone(&self.f);
-        (!items.is_empty()).then_some(move || piece(items, &*f))
+        let work = Arc::clone(&self.work);
+        (!items.is_empty()).then_some(move || {
+            let piece = piece(items, &work.f);
+            if piece.1.is_some() {
+                // For the pool it is a task that gave a value.
+                work.shared.note_panic();
+            }
+            piece
+        })
     }
 
     fn arrived(&mut self, (results, error): Piece<R>) {
@@ -274,6 +288,14 @@ where
         loop {
             if let Some(result) = self.stream.next_ready() {
                 return Some(result);
+            }
+            if self.under_way > 0
+                && let Err(forked) = self.stream.pool.expect_own()
+            {
+                // Nobody puts anything down here.
+                self.under_way = 0;
+                self.stream.refused = Some(forked.clone());
+                return Some(Err(forked.into()));
             }
             if let Err(error) = self.submit() {
                 self.stream.refused = Some(error);

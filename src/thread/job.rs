@@ -3,9 +3,10 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
+use std::time::Instant;
 
 use super::entry::{Entry, Job, JobTable, never};
-use super::{bounded, here, memory, seat};
+use super::{bounded, forked, here, memory, seat};
 use crate::os::Futex;
 use crate::primitive::{Ordering, UnsafeCell};
 use crate::task::panics::{drop_quietly, forget_payload, guarded, message};
@@ -86,8 +87,8 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         is_over: Core::is_claimed,
         take: Self::take,
         help: Self::help,
-        sleep: None,
-        watch: None,
+        sleep: Some(Self::sleep),
+        watch: Some(Self::watch),
         cancel: Self::cancel,
         free: Self::free,
     };
@@ -201,6 +202,24 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         unsafe { Self::discard(core, false) };
         bounded::task_over(owner);
         true
+    }
+
+    /// # Safety
+    /// `core` begins a live `Self`.
+    unsafe fn sleep(core: NonNull<Core>, deadline: Option<Instant>) -> Result<bool, TaskError> {
+        // SAFETY: the caller's duty.
+        let shared = unsafe { core.as_ref() };
+        forked::expect_own(shared.owner)?;
+        Ok(shared.state.sleep(deadline))
+    }
+
+    /// Whoever finishes the task wakes the waker, if there is anybody to finish it.
+    ///
+    /// # Safety
+    /// As for `sleep`.
+    unsafe fn watch(core: NonNull<Core>) -> Result<(), TaskError> {
+        // SAFETY: the caller's duty.
+        Ok(forked::expect_own(unsafe { core.as_ref() }.owner)?)
     }
 
     /// # Safety

@@ -193,13 +193,14 @@ where
     }
     let help = shared.seat().is_some();
     // Relaxed: only a hint that no part need start any more.
-    crew.wait_until(help, || map.next.load(Ordering::Relaxed) >= map.pieces);
+    let _ = crew.wait_until(help, || map.next.load(Ordering::Relaxed) >= map.pieces);
     for part in &parts {
         if crew.take_back(NonNull::from(part).cast()) {
             crew.finished();
         }
     }
-    crew.wait(help);
+    // In a copy that the function forked, items and results are left as they are: nobody knows how far the others are.
+    crew.wait(help)?;
     drop(parts);
     let failure = core::mem::take(&mut *map.failure.lock());
     if failure.message.is_some() {

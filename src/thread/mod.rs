@@ -4,6 +4,7 @@
 //! file.
 
 #[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "gives back a lock that was taken before a fork")]
 mod bounded;
 #[cfg(not(millpond_loom))]
 mod builder;
@@ -19,6 +20,9 @@ mod entry;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "lends frames of one stack to other threads")]
 mod fork_join;
+#[cfg(not(millpond_loom))]
+#[expect(unsafe_code, reason = "gives back a lock that was taken before a fork")]
+mod forked;
 #[expect(unsafe_code, reason = "holds a closure, then what it came to")]
 mod frame;
 #[expect(unsafe_code, reason = "links tasks that lie elsewhere")]

@@ -13,7 +13,7 @@ use super::map;
 use super::scope::{self, Scope};
 use super::shared::Shared;
 use super::stats::{Progress, WorkerStats};
-use super::{fork_join, here, seat};
+use super::{fork_join, forked, here, seat};
 use crate::os::Lock;
 use crate::task::panics::{guarded, message};
 use crate::task::{MapOptions, PoolError, Ran, TaskError, TaskHandle};
@@ -60,6 +60,11 @@ use crate::task::{MapOptions, PoolError, Ran, TaskError, TaskHandle};
 /// **Dropping** a pool closes and joins it: all tasks run. After `terminate` it does not wait for tasks that still run,
 /// and dropped by one of its own tasks, or from a worker's thread-local, it does not wait at all; the workers end by
 /// themselves then.
+///
+/// **Forks.** A process forked from this one, without becoming another program, has none of the workers. In such a copy
+/// what submits or waits says [`PoolError::Forked`]; [`scope`](Self::scope) and [`fork_join`](Self::fork_join) run all in
+/// the calling thread; dropping the pool does nothing. Pools that the copy makes itself are like any other. A task that
+/// forks must not return in the copy: it ends there, by `_exit`, or becomes another program.
 pub struct ThreadPool {
     shared: Arc<Shared>,
     threads: Lock<Vec<JoinHandle<()>>>,
@@ -86,8 +91,8 @@ impl ThreadPool {
     /// Runs a closure in a worker, and forgets it: no handle, no result.
     ///
     /// # Errors
-    /// [`PoolError::Closed`]; [`PoolError::Full`] if the pool's bounded queue says so; [`PoolError::OutOfMemory`]. The closure
-    /// is dropped then.
+    /// [`PoolError::Closed`]; [`PoolError::Full`] if the pool's bounded queue says so; [`PoolError::OutOfMemory`];
+    /// [`PoolError::Forked`] in a forked copy. The closure is dropped then.
     #[inline]
     pub fn spawn<F>(&self, f: F) -> Result<(), PoolError>
     where
@@ -113,9 +118,7 @@ impl ThreadPool {
         R: Send,
     {
         if self.is_own_worker() {
-            if !self.shared.is_open() {
-                return Err(PoolError::Closed.into());
-            }
+            self.shared.expect_open()?;
             let result = here::apart(|| guarded(f));
             self.shared.note_group_task(if result.is_ok() { Ran::Task } else { Ran::Panicked });
             return result.map_err(|payload| TaskError::Panicked { message: message(payload) });
@@ -172,7 +175,7 @@ impl ThreadPool {
     ///
     /// # Errors
     /// [`TaskError::Panicked`] with the first panic of the function: the map ends early then, and all results and items are
-    /// dropped; [`TaskError::Pool`] if the pool is closed or there is no memory.
+    /// dropped; [`TaskError::Pool`] if the pool is closed, there is no memory, or this is a forked copy.
     pub fn map<I, F, R>(&self, items: I, f: F) -> Result<Vec<R>, TaskError>
     where
         I: IntoIterator<Item: Send>,
@@ -192,9 +195,7 @@ impl ThreadPool {
         F: Fn(I::Item) -> R + Sync,
         R: Send,
     {
-        if !self.shared.is_open() {
-            return Err(PoolError::Closed.into());
-        }
+        self.shared.expect_open()?;
         map::map(&self.shared, options, items.into_iter().collect(), &f)
     }
 
@@ -227,7 +228,7 @@ impl ThreadPool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        self.expect_open()?;
+        self.shared.expect_open()?;
         Imap::new(self, options, items.into_iter(), f)
     }
 
@@ -259,7 +260,7 @@ impl ThreadPool {
         F: Fn(I::Item) -> R + Send + Sync + 'static,
         R: Send + 'static,
     {
-        self.expect_open()?;
+        self.shared.expect_open()?;
         ImapUnordered::new(self, options, items.into_iter(), f)
     }
 
@@ -268,10 +269,11 @@ impl ThreadPool {
     /// A worker that waits for a scope of its own pool runs tasks of this very scope meanwhile, and no others: a lock that
     /// it holds is never wanted by a stranger's task on top of it.
     ///
-    /// On a closed pool the tasks run in the calling thread.
+    /// On a closed pool, and in a forked copy, the tasks run in the calling thread.
     ///
     /// # Panics
-    /// When all tasks have ended, with the panic of `f`, or else with the first panic of a task.
+    /// When all tasks have ended, with the panic of `f`, or else with the first panic of a task. In a copy that `f` forked,
+    /// at once, if tasks spawned before had not ended: the copy has none of the threads that would run them.
     pub fn scope<'env, F, R>(&'env self, f: F) -> R
     where
         F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
@@ -292,10 +294,11 @@ impl ThreadPool {
     /// A thread that waits for a half which a worker has taken runs other halves of the same tree of forks meanwhile, and no
     /// strangers: don't hold a lock across a fork that halves of the same tree take.
     ///
-    /// On a closed pool both run in the calling thread.
+    /// On a closed pool, and in a forked copy, both run in the calling thread.
     ///
     /// # Panics
     /// With the panic of the first closure (the second is not run then, unless it has started), or with that of the second.
+    /// In a copy that the first closure forked, if the second was handed over before.
     #[inline]
     pub fn fork_join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
@@ -307,7 +310,8 @@ impl ThreadPool {
         fork_join::fork_join(&self.shared, a, b)
     }
 
-    /// Takes no more tasks. What was accepted runs; then the workers end. Closing twice does nothing.
+    /// Takes no more tasks. What was accepted runs; then the workers end. Closing twice does nothing, nor does closing a
+    /// forked copy.
     pub fn close(&self) {
         self.shared.close();
     }
@@ -316,7 +320,7 @@ impl ThreadPool {
     ///
     /// # Errors
     /// [`PoolError::NotClosed`] if it is open; [`PoolError::OwnWorker`] if one of its own tasks asks, or what a task left in
-    /// its worker's thread-locals.
+    /// its worker's thread-locals; [`PoolError::Forked`] in a forked copy.
     pub fn join(&self) -> Result<(), PoolError> {
         self.wait_for_end(None, Duration::MAX)
     }
@@ -333,7 +337,8 @@ impl ThreadPool {
     /// those that run: [`join`](Self::join), [`join_timeout`](Self::join_timeout) and
     /// [`terminate_timeout`](Self::terminate_timeout) do.
     ///
-    /// Tasks of scopes, maps and forks that are under way are not discarded: whoever waits for them runs what is left.
+    /// Tasks of scopes, maps and forks that are under way are not discarded: whoever waits for them runs what is left. In a
+    /// forked copy it does nothing.
     pub fn terminate(&self) {
         self.shared.halt();
     }
@@ -348,6 +353,7 @@ impl ThreadPool {
     }
 
     fn wait_for_end(&self, deadline: Option<Instant>, timeout: Duration) -> Result<(), PoolError> {
+        self.expect_own()?;
         if self.shared.is_open() {
             return Err(PoolError::NotClosed);
         }
@@ -375,14 +381,10 @@ impl ThreadPool {
         }
     }
 
-    fn expect_open(&self) -> Result<(), PoolError> {
-        if self.shared.is_open() { Ok(()) } else { Err(PoolError::Closed) }
-    }
-
-    /// Whether the pool takes no more tasks.
+    /// Whether the pool takes no more tasks. In a forked copy it takes none.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        !self.shared.is_open()
+        self.shared.expect_open().is_err()
     }
 
     /// The number of workers.
@@ -397,8 +399,18 @@ impl ThreadPool {
         if self.is_own_worker() { seat::index() } else { None }
     }
 
+    /// # Errors
+    /// This process is a forked copy.
+    pub(super) fn expect_own(&self) -> Result<(), PoolError> {
+        forked::expect_own(self.shared.id)
+    }
+
     pub(super) fn is_own_worker(&self) -> bool {
         self.shared.seat().is_some()
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(super) fn bound(&self) -> usize {
@@ -445,6 +457,11 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
+        if self.shared.is_foreign() {
+            // Nor are the threads here: what the standard library would do with one is an error.
+            core::mem::forget(core::mem::take(self.threads.get_mut()));
+            return;
+        }
         self.shared.close();
         if seat::is_or_was_of(self.shared.id) || (self.shared.is_halted() && self.shared.alive() > 0) {
             // The workers end by themselves.

@@ -29,13 +29,15 @@ pub struct Scope<'scope, 'env: 'scope> {
 impl<'scope> Scope<'scope, '_> {
     /// Runs a closure in one of the pool's workers, before the scope ends.
     ///
-    /// On a closed pool, and where there is no memory for the task, it is run by the thread that has the scope: in its turn,
-    /// or at once. A panic is handed on to that thread at the end of the scope.
+    /// On a closed pool, in a forked copy, and where there is no memory for the task, it is run by the thread that has the
+    /// scope: in its turn, or at once. A panic is handed on to that thread at the end of the scope.
     pub fn spawn<F>(&'scope self, f: F)
     where
         F: FnOnce() + Send + 'scope,
     {
-        let Some(crew) = &self.crew else { return self.run_here(f) };
+        // Without the crew in a copy that the scope's closure forked: another thread may have its list.
+        let crew = self.crew.as_ref().filter(|_| !self.shared.is_foreign());
+        let Some(crew) = crew else { return self.run_here(f) };
         let Some(place) = memory::take::<ScopeTask<F>>() else { return self.run_here(f) };
         let task = ScopeTask {
             node: Node::new(ScopeTask::<F>::run),
@@ -111,15 +113,22 @@ where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
 {
     let scope = Scope {
-        crew: Crew::new(shared, None, shared.workers()).ok(),
+        crew: if shared.is_foreign() { None } else { Crew::new(shared, None, shared.workers()).ok() },
         shared: Arc::clone(shared),
         panic: Lock::new(None),
         lifetimes: PhantomData,
     };
     // Also when `f` panics, the tasks that it spawned have to end before what they borrow does.
     let result = guarded(|| f(&scope));
-    if let Some(crew) = &scope.crew {
-        crew.wait(shared.seat().is_some());
+    let ended = scope.crew.as_ref().map_or(Ok(()), |crew| crew.wait(shared.seat().is_some()));
+    if let Err(forked) = ended {
+        match result {
+            Ok(value) => {
+                drop_quietly(value);
+                panic!("a scope's tasks were left behind: {forked}")
+            }
+            Err(payload) => resume_unwind(payload),
+        }
     }
     let panic = scope.panic.lock().take();
     match (result, panic) {

@@ -58,6 +58,11 @@ pub(super) fn is_or_was_of(pool: u32) -> bool {
     POOL.get() == pool
 }
 
+/// This thread is the copy of one that forked: it is nobody's worker.
+pub(super) fn leave() {
+    CURRENT.set(ptr::null());
+}
+
 /// Counts what this thread, a worker, ran while it waited.
 pub(super) fn note(ran: Ran) {
     if let Some(seat) = current() {

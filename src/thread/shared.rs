@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use crossbeam_deque::{Steal, Stealer};
 
-use super::bounded;
 use super::entry::{Entry, Job};
 use super::queue::Queue;
 use super::room::Room;
 use super::seat::{self, Seat};
 use super::sleep::Sleep;
 use super::stats::{Progress, Tally, WorkerStats};
+use super::{bounded, forked};
 use crate::os::Futex;
 use crate::primitive::{AtomicU32, AtomicUsize, Ordering, spin_loop};
-use crate::task::{Dispatch, Ran, Wanted, WhenFull};
+use crate::task::{Dispatch, PoolError, Ran, Wanted, WhenFull};
 
 /// A hook: called in a worker, with its number.
 pub(super) type Hook = Arc<dyn Fn(usize) + Send + Sync>;
@@ -81,11 +81,9 @@ pub(super) struct Plan {
 
 impl Shared {
     pub(super) fn new(plan: Plan, stealers: Vec<Stealer<Entry>>) -> Arc<Self> {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
         let Plan { workers, name, dispatch, when_full, bound, attributes } = plan;
         let queues = if dispatch == Dispatch::SharedQueue { 1 } else { workers };
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = u32::try_from(number % (u32::MAX as usize)).unwrap_or_default().max(1);
+        let id = forked::number();
         let new = Arc::new(Self {
             id,
             name,
@@ -127,6 +125,14 @@ impl Shared {
                 self.outside.accept_shared();
                 self.outside.count_shared(ran);
             }
+        }
+    }
+
+    /// Counts a panic in a task that is itself counted as run.
+    pub(super) fn note_panic(&self) {
+        match self.seat() {
+            Some(seat) => seat.tally().panicked(),
+            None => self.outside.panicked_shared(),
         }
     }
 
@@ -193,6 +199,16 @@ impl Shared {
         !self.queues[0].is_empty() || self.stealers.iter().any(|stealer| !stealer.is_empty())
     }
 
+    /// Whether this process is a bare fork of the one that has the workers.
+    pub(super) fn is_foreign(&self) -> bool {
+        forked::is_foreign(self.id)
+    }
+
+    pub(super) fn expect_open(&self) -> Result<(), PoolError> {
+        forked::expect_own(self.id)?;
+        if self.is_open() { Ok(()) } else { Err(PoolError::Closed) }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         // SeqCst: read by a worker after it has listed itself as asleep; pairs with the store in `close`.
         self.state.load(Ordering::SeqCst) == OPEN
@@ -208,6 +224,9 @@ impl Shared {
 
     /// Takes no more tasks. True: it was open.
     pub(super) fn close(&self) -> bool {
+        if self.is_foreign() {
+            return false;
+        }
         let before = self.state.fetch_max(CLOSED, Ordering::SeqCst);
         self.open_as.store(0, Ordering::SeqCst);
         // A push that came before is seen by every worker that sees its queue closed and looks into it once more.
@@ -220,6 +239,9 @@ impl Shared {
 
     /// Closes, and discards what has not started.
     pub(super) fn halt(&self) {
+        if self.is_foreign() {
+            return;
+        }
         self.close();
         self.state.fetch_max(HALTED, Ordering::SeqCst);
         for queue in &self.queues {

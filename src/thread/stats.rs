@@ -56,6 +56,16 @@ impl Tally {
         }
     }
 
+    /// A panic in a task that the owner counts as run.
+    pub(super) fn panicked(&self) {
+        bump(&self.panicked, 1);
+    }
+
+    /// As `panicked`, by anybody.
+    pub(super) fn panicked_shared(&self) {
+        self.panicked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The owner accepted a task that no queue has counted.
     #[inline]
     pub(super) fn accept(&self) {

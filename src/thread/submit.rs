@@ -66,6 +66,9 @@ impl Shared {
     /// Hands an entry to a worker. What to do when the queue is full, the pool's settings say.
     #[inline]
     pub(super) fn submit(&self, entry: Entry) -> Result<(), PoolError> {
+        if self.is_foreign() {
+            return Self::refuse(PoolError::Forked, entry);
+        }
         if self.picks() {
             return self.submit_picked(entry);
         }
@@ -151,6 +154,12 @@ impl Shared {
                 return Ok(());
             }
         };
+        Self::refuse(error, entry)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(error: PoolError, entry: Entry) -> Result<(), PoolError> {
         let _ = entry.run(Wanted::Refuse);
         Err(error)
     }
