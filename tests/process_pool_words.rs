@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use millpond::Dispatch;
-use millpond::process::{self, ProcessPool, WorkerState};
+use millpond::process::{self, ProcessPool, WorkerState, WorkerStats};
 
 #[path = "common/audit.rs"]
 mod audit;
@@ -60,8 +60,8 @@ fn who_is_called_while_awake_is_not_counted_as_woken() {
     let naps: Vec<_> = (0..4).map(|_| pool.apply_async(nap, (700,)).unwrap()).collect();
     assert!((0..).zip(&tasks).all(|(n, task)| task.join() == Ok(n * n)));
     naps.iter().for_each(|nap| nap.join().unwrap());
-    until("all lie down", || pool.worker_stats().iter().all(|worker| worker.slept == worker.woken + 1));
-    assert_eq!(pool.sleeping(), 2);
+    let lies = |worker: &WorkerStats| worker.slept == worker.woken + 1;
+    until("all lie down", || pool.sleeping() == 2 && pool.worker_stats().iter().all(lies));
 }
 
 /// Many tasks share a wake-up: nobody is called for a task while whoever could be is at work.
