@@ -200,6 +200,7 @@ impl Shared {
     }
 
     /// Whether this process is a bare fork of the one that has the workers.
+    #[inline]
     pub(super) fn is_foreign(&self) -> bool {
         forked::is_foreign(self.id)
     }

@@ -60,7 +60,7 @@ pub struct WorkerView {
     pub panicked: u64,
     /// Times that a thread of it slept since there was no task.
     pub slept: u64,
-    /// Times that a thread of it was woken.
+    /// Times that a thread of it was woken from that: calls to one that was awake don't count.
     pub woken: u64,
     /// Whether it only runs tasks whose worker died with several in it.
     pub spare: bool,

@@ -76,7 +76,7 @@ pub(super) struct Hand {
     pub(super) ran: AtomicU64,
     pub(super) panicked: AtomicU64,
     pub(super) slept: AtomicU64,
-    /// How often it was woken.
+    /// How often it was woken while it slept.
     pub(super) woken: AtomicU64,
 }
 // SAFETY: `repr(C)`, atomic words and arrays of them alone.

@@ -112,7 +112,7 @@ pub struct WorkerStats {
     pub panicked: u64,
     /// Times that a thread of it slept since there was no task.
     pub slept: u64,
-    /// Times that a thread of it was woken.
+    /// Times that a thread of it was woken from that: calls to one that was awake don't count.
     pub woken: u64,
     /// How long the process has been there.
     pub age: Duration,
