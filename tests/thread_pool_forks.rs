@@ -13,6 +13,7 @@ use std::time::Duration;
 use millpond::thread::{MapOptions, ThreadPool};
 use millpond::{Dispatch, PoolError, TaskError};
 
+const SECONDS: u32 = 20;
 const FORKED: PoolError = PoolError::Forked;
 const FORKED_TASK: TaskError = TaskError::Pool(PoolError::Forked);
 
@@ -23,7 +24,7 @@ fn fork() -> i32 {
     assert!(pid >= 0);
     if pid == 0 {
         // SAFETY: sets a timer.
-        unsafe { libc::alarm(60) };
+        unsafe { libc::alarm(SECONDS) };
     }
     pid
 }
@@ -256,12 +257,22 @@ fn a_copy_forked_by_a_task_is_no_worker() {
     pids.unwrap().unwrap().into_iter().for_each(expect_good);
 }
 
+/// Has the other threads end, also by a panic: whoever waits for them would wait for ever.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_copy_asks_for_no_lock_that_another_thread_has() {
     let stop = AtomicBool::new(false);
     let mut pool = Some(ThreadPool::builder().workers(2).build().unwrap());
     let shared = ThreadPool::builder().workers(2).queue_bound(2).build().unwrap();
     std::thread::scope(|scope| {
+        let until = Stop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -280,6 +291,6 @@ fn a_copy_asks_for_no_lock_that_another_thread_has() {
                 asks_for_everything(pool.take().unwrap()) & good
             });
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(until);
     });
 }
