@@ -259,8 +259,8 @@ pub enum PoolError {
         /// What the system says.
         reason: String,
     },
-    /// In one place one worker after the other died before it was ready, or could not be started while none was at work: the
-    /// pool has given up, and all its tasks have this error.
+    /// In one place one worker after the other died before it was ready, or could not be started, while none was at work in
+    /// any: the pool has given up, and all its tasks have this error.
     CrashLoop {
         /// How many in a row.
         deaths: u32,

@@ -1,7 +1,5 @@
 //! A worker has ended: what becomes of its place, and of the tasks that it had.
 
-use std::time::{Duration, Instant};
-
 use super::super::record::Outcome;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
 use super::slot::{Phase, Word};
@@ -45,11 +43,7 @@ pub(super) fn bury(
     let how = describe(end, outcome.as_ref(), said);
     let debts = core::mem::take(&mut place.debts);
     if !ready && !killed {
-        place.failures += 1;
-        place.last_words.clone_from(&how);
-        // The first few at once; then ever slower, up to a quarter of a second.
-        let wait = Duration::from_millis(1 << place.failures.min(8));
-        place.not_before = (place.failures > 3).then(|| Instant::now() + wait);
+        inner.crew.died_young(worker, &how);
     }
     let mut victims = Vec::new();
     for index in 0..as_u32(inner.placed.len()) {

@@ -37,7 +37,9 @@ pub(super) struct Worker {
     pub(super) starting: bool,
     /// How often in a row it could not be started.
     pub(super) refused: u32,
-    /// Deaths in a row before a worker was ready here, and starts that were refused while nobody was at work.
+    /// How often in a row one died before it was ready.
+    pub(super) died_young: u32,
+    /// Of both, those while nobody was at work, since one got ready in any place.
     pub(super) failures: u32,
     /// What the last of them said.
     pub(super) last_words: String,
@@ -88,16 +90,38 @@ impl Crew {
         }
     }
 
-    /// A worker could not be started. The system may be short of something for a while: as long as others are at work that is
-    /// no reason to give up.
-    pub(super) fn could_not_start(&mut self, worker: usize, why: String) {
-        let idle = self.workers.iter().all(|worker| !worker.ready);
-        let place = &mut self.workers[worker];
-        place.last_words = why;
-        place.failures += u32::from(idle);
+    /// A worker died before it was ready.
+    pub(super) fn died_young(&mut self, worker: usize, how: &str) {
+        let place = self.failed(worker, how);
+        place.died_young += 1;
+        // The first few at once; then ever slower, up to a quarter of a second.
+        let wait = Duration::from_millis(1 << place.died_young.min(8));
+        place.not_before = (place.died_young > 3).then(|| Instant::now() + wait);
+    }
+
+    /// A worker could not be started.
+    pub(super) fn could_not_start(&mut self, worker: usize, why: &str) {
+        let place = self.failed(worker, why);
         // Ever slower.
         place.not_before = Some(Instant::now() + FIRST_REFUSED * (1 << place.refused.min(5)));
         place.refused += 1;
+    }
+
+    /// The system may be short of something for a while, or somebody kills at random: as long as others are at work that is no
+    /// reason to give up.
+    fn failed(&mut self, worker: usize, why: &str) -> &mut Worker {
+        let idle = self.workers.iter().all(|worker| !worker.ready);
+        let place = &mut self.workers[worker];
+        why.clone_into(&mut place.last_words);
+        place.failures += u32::from(idle);
+        place
+    }
+
+    /// A worker is ready: those that failed so far, in whichever place, were no crash loop.
+    pub(super) fn one_is_ready(&mut self, worker: usize) {
+        self.workers.iter_mut().for_each(|worker| worker.failures = 0);
+        self.workers[worker].ready = true;
+        self.workers[worker].died_young = 0;
     }
 
     /// A place at which worker after worker failed: how many, and what is known of the last.
@@ -120,20 +144,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_start_counts_while_nobody_is_at_work() {
-        let mut crew = Crew::new(2);
-        let mut waits = Vec::new();
-        for n in 1..=MOST_FAILURES {
-            let now = Instant::now();
-            crew.could_not_start(1, "no more processes".to_owned());
-            assert_eq!(crew.workers[1].failures, n);
-            assert_eq!(crew.crash_loop().is_some(), n == MOST_FAILURES);
-            waits.push(crew.workers[1].not_before.unwrap() - now);
+    fn what_fails_counts_while_nobody_is_at_work() {
+        let kinds: [fn(&mut Crew); 2] =
+            [|crew| crew.could_not_start(1, "no more processes"), |crew| crew.died_young(1, "died")];
+        for fails in kinds {
+            let mut crew = Crew::new(2);
+            for n in 1..MOST_FAILURES {
+                fails(&mut crew);
+                assert_eq!((crew.workers[1].failures, crew.crash_loop()), (n, None));
+            }
+            // One got ready in the other place, and dies later.
+            crew.one_is_ready(0);
+            (0..100).for_each(|_| fails(&mut crew));
+            assert_eq!((crew.workers[1].failures, crew.crash_loop()), (0, None));
+            crew.workers[0].ready = false;
+            (0..MOST_FAILURES).for_each(|_| fails(&mut crew));
+            assert_eq!(crew.crash_loop().unwrap().0, MOST_FAILURES);
         }
-        assert!(waits[0] >= FIRST_REFUSED && waits[5..].iter().all(|wait| *wait >= 32 * FIRST_REFUSED), "{waits:?}");
-        crew.workers[1].failures = 0;
-        crew.workers[0].ready = true;
-        (0..100).for_each(|_| crew.could_not_start(1, "no more processes".to_owned()));
-        assert_eq!(crew.workers[1].failures, 0);
+    }
+
+    #[test]
+    fn the_next_start_in_a_place_waits_ever_longer() {
+        let mut crew = Crew::new(2);
+        let mut waits = |fails: fn(&mut Crew)| -> Vec<Duration> {
+            let wait = |_| {
+                let now = Instant::now();
+                fails(&mut crew);
+                crew.workers[1].not_before.map_or(Duration::ZERO, |at| at - now)
+            };
+            (0..12).map(wait).collect()
+        };
+        let refused = waits(|crew| crew.could_not_start(1, "no more processes"));
+        assert!(
+            refused[0] >= FIRST_REFUSED && refused[5..].iter().all(|wait| *wait >= 32 * FIRST_REFUSED),
+            "{refused:?}"
+        );
+        let young = waits(|crew| crew.died_young(1, "died"));
+        assert!(young[2].is_zero() && young[7..].iter().all(|wait| *wait >= Duration::from_millis(256)), "{young:?}");
+        // At work elsewhere or not.
+        crew.one_is_ready(0);
+        crew.died_young(1, "died");
+        assert!(crew.workers[1].not_before.is_some());
+        crew.one_is_ready(1);
+        crew.died_young(1, "died");
+        assert!(crew.workers[1].not_before.is_none());
     }
 }

@@ -126,12 +126,11 @@ impl Foreman {
         for index in 0..inner.crew.workers.len() {
             let Some(record) = inner.crew.workers[index].record.clone() else { continue };
             let post = self.desk.ground.post(index);
-            let worker = &mut inner.crew.workers[index];
+            let worker = &inner.crew.workers[index];
             let is_ready = post.phase.load(Ordering::Acquire) >= READY;
             if is_ready && !worker.ready {
-                worker.ready = true;
                 trace::worker_ready(&self.desk.terms.name, index, worker.pid);
-                worker.failures = 0;
+                inner.crew.one_is_ready(index);
             }
             let mut state = record.state();
             if let Life::Ended { end, outcome } = &mut state.phase {
@@ -295,7 +294,7 @@ impl Foreman {
 
     fn start(&self, worker: usize) {
         if let Err(error) = start(&self.desk, &self.origin, worker) {
-            self.desk.lock().crew.could_not_start(worker, error.to_string());
+            self.desk.lock().crew.could_not_start(worker, &error.to_string());
             self.desk.ground.ring_for_sure();
         }
     }
