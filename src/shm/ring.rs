@@ -521,16 +521,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_slot_has_in_it_is_known_before_it_is_published() {
+    fn what_the_dead_had_is_known_and_goes_on() {
         with_ring(3, |ring| {
-            let claim = ring.claim_empty(9).unwrap();
-            ring.annotate(&claim, 0xABC);
-            let word = SlotWord::load(ring.slots.word(0));
-            assert_eq!(format!("{word:?}"), "Writing turn 3 owner 9 note 0xabc");
-            let mut swept = Vec::new();
-            assert!(ring.sweep(9, |index, note| swept.push((index, note))));
-            assert_eq!(swept, [(0, 0xABC)]);
-            assert!(!ring.sweep(9, |_, _| panic!("nothing is left of it")));
+            ring.put(0x5);
+            let _taken = ring.take();
+            let claims = [ring.claim_empty(9).unwrap(), ring.claim_empty(9).unwrap()];
+            ring.annotate(&claims[0], 0xABC);
+            let word = |index| format!("{:?}", SlotWord::load(ring.slots.word(index)));
+            assert_eq!(word(1), "Writing turn 3 owner 9 note 0xabc");
+            let swept = |dead| {
+                let mut slots = Vec::new();
+                (ring.sweep(dead, |index, note| slots.push((index, note))), slots)
+            };
+            assert_eq!(swept(9), (true, vec![(1, 0xABC), (2, 0)]));
+            assert_eq!(word(1), "Skipped turn 3 owner 0 note 0x0");
+            assert_eq!(swept(2), (true, vec![(0, 0x5)]));
+            assert_eq!(word(0), "Empty turn 4 owner 0 note 0x0");
+            assert_eq!((swept(9), swept(2)), ((false, vec![]), (false, vec![])));
         });
     }
 
