@@ -462,7 +462,7 @@ fn many_workers_that_fail_once_each_are_no_crash_loop() {
     let _alone = alone();
     let audit = Audit::now();
     let places = 40;
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("places-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("millpond-places-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let pool = ProcessPool::builder().workers(places).capture_stderr(4096);
     let pool = pool.initializer(fails_at_first, (folder.clone(), places)).build().unwrap();
