@@ -13,6 +13,8 @@ extern crate shuttle as loom;
 
 mod primitive;
 
+mod panics;
+
 mod os;
 
 #[cfg(feature = "thread")]

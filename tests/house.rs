@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// The rooms and their floors. `pool` and `heap` share one, and don't see each other.
 const FLOORS: &[(&str, u32)] = &[
     ("primitive", 1),
+    ("panics", 1),
     ("os", 2),
     ("sync", 2),
     ("block", 3),

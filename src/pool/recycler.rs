@@ -3,9 +3,11 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use std::error::Error;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::panics::{drop_quietly, guarded};
 
 /// Why there is no object.
 #[derive(Debug)]
@@ -210,7 +212,7 @@ impl<T> Recycler<T> {
 
     fn give_back(&self, mut object: T) {
         // A panicking reset leaves nobody knows what: the object is dropped.
-        if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| (self.reset)(&mut object))) {
+        if let Err(panic) = guarded(|| (self.reset)(&mut object)) {
             let _place = Places { of: self, count: 1 };
             drop_quietly(object);
             if !std::thread::panicking() {
@@ -241,15 +243,6 @@ impl<T> Recycler<T> {
         let idle = core::mem::take(&mut self.shelf().idle);
         let _places = Places { of: self, count: idle.len() };
         drop(idle);
-    }
-}
-
-/// Drops what may panic when it is dropped, and what it panics with; should that panic too, the last one is leaked.
-fn drop_quietly<V>(value: V) {
-    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value)))
-        && let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
-    {
-        core::mem::forget(again);
     }
 }
 

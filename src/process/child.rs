@@ -9,9 +9,9 @@ use super::membership::Seat;
 use super::registry::{self, Ran};
 use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
+use crate::panics::{guarded, message, text};
 use crate::primitive::plain::OnceLock;
 use crate::shm;
-use crate::task::panics::{guarded, message, text};
 
 /// What a child ends with when its function panicked: what every Rust program ends with.
 const PANICKED: i32 = 101;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::codec::{self, Note};
 use super::membership::Seat;
-use crate::task::panics::{drop_quietly, guarded, message};
+use crate::panics::{drop_quietly, guarded, message};
 
 /// The table. Its order is the linker's: the same in every process of one program.
 #[linkme::distributed_slice]

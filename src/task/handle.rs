@@ -9,9 +9,9 @@ use core::ptr::NonNull;
 use core::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::panics::{forget_payload, guarded};
 use super::{Finished, Outcome, State, TaskError};
 use crate::os::Futex;
+use crate::panics::{forget_payload, guarded};
 use crate::primitive::UnsafeCell;
 
 /// A pool's own way to sleep until a task is done. An error: this process never hears of its end.

@@ -18,7 +18,6 @@ mod handle;
 mod models;
 #[cfg(not(millpond_loom))]
 mod options;
-pub(crate) mod panics;
 mod state;
 
 #[cfg(not(millpond_loom))]

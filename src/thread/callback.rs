@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use super::entry::{Entry, Job, JobTable, never};
 use super::memory;
-use crate::task::panics::{drop_quietly, forget_payload, guarded, message};
+use crate::panics::{drop_quietly, forget_payload, guarded, message};
 use crate::task::{Ran, TaskError, Wanted};
 
 /// Both closures, in a block.

@@ -21,9 +21,9 @@ use super::frame::Frame;
 use super::group::Node;
 use super::here::{Entered, HERE};
 use super::shared::Shared;
+use crate::panics::{drop_quietly, forget_payload};
 use crate::primitive::UnsafeCell;
 use crate::task::PoolError;
-use crate::task::panics::{drop_quietly, forget_payload};
 
 /// Forks of one thread that can be open at once and have a frame each.
 const DEPTH: usize = 128;

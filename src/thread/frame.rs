@@ -8,8 +8,8 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use super::group::{Group, Node};
+use crate::panics::{drop_quietly, guarded};
 use crate::primitive::{AtomicU32, Ordering, UnsafeCell};
-use crate::task::panics::{drop_quietly, guarded};
 
 /// The second half of a fork.
 #[repr(C)]

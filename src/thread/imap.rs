@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::ThreadPool;
 use super::shared::Shared;
 use crate::os::{Futex, Lock};
+use crate::panics::{drop_quietly, guarded, message};
 use crate::primitive::Ordering;
-use crate::task::panics::{drop_quietly, guarded, message};
 use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 
 /// Pieces under way for each worker: one runs, the others wait for it.

@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::entry::{Entry, Job, JobTable, never};
 use super::{bounded, forked, here, memory, seat};
 use crate::os::Futex;
+use crate::panics::{drop_quietly, forget_payload, guarded, message};
 use crate::primitive::{Ordering, UnsafeCell};
-use crate::task::panics::{drop_quietly, forget_payload, guarded, message};
 use crate::task::{Core, HandleTable, Outcome, Ran, TaskError, TaskHandle, Wanted};
 
 /// A closure in a block, without a handle.

@@ -9,8 +9,8 @@ use super::group::{Group, Node};
 use super::here;
 use super::shared::Shared;
 use crate::os::Lock;
+use crate::panics::{drop_quietly, guarded, message};
 use crate::primitive::{AtomicUsize, Ordering};
-use crate::task::panics::{drop_quietly, guarded, message};
 use crate::task::{MapOptions, PoolError, Ran, TaskError};
 
 /// A map that is under way, on the stack of whoever waits for it.

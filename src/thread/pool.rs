@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::stats::{Progress, WorkerStats};
 use super::{fork_join, forked, here, seat};
 use crate::os::Lock;
-use crate::task::panics::{guarded, message};
+use crate::panics::{guarded, message};
 use crate::task::{MapOptions, PoolError, Ran, TaskError, TaskHandle};
 
 /// Workers, made ready up front, that run tasks.

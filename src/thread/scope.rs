@@ -13,8 +13,8 @@ use super::group::{Group, Node};
 use super::shared::Shared;
 use super::{here, memory};
 use crate::os::Lock;
+use crate::panics::{drop_quietly, forget_payload, guarded};
 use crate::task::Ran;
-use crate::task::panics::{drop_quietly, forget_payload, guarded};
 
 /// Where tasks are spawned that may borrow what lives longer than the scope: see
 /// [`ThreadPool::scope`](super::ThreadPool::scope).

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::panics::{drop_quietly, guarded, message};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::sync::{Event, Lock};
-use crate::task::panics::{drop_quietly, guarded, message};
 
 /// The number of a thread: never used twice in a process.
 ///

@@ -11,8 +11,8 @@ use super::seat::Seat;
 use super::shared::Shared;
 use super::yields::Yields;
 use crate::os;
+use crate::panics::{guarded, message};
 use crate::primitive::{Ordering, fence, spin_loop};
-use crate::task::panics::{guarded, message};
 use crate::task::{PoolError, Wanted};
 
 /// A worker, on its own thread.

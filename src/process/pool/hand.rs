@@ -13,10 +13,10 @@ use super::slot::{self, NOTIFY, STOP, WAITED, Word};
 use super::spec::{LEAVE, LEAVING, READY, Spec};
 use super::{line, trace};
 use crate::os;
+use crate::panics::{guarded, message};
 use crate::primitive::plain::OnceLock;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering};
 use crate::shm::spare;
-use crate::task::panics::{guarded, message};
 
 /// Nanoseconds for which a hand looks for a task before it lies down.
 const LOOKING: u32 = 8_000;

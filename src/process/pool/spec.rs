@@ -17,7 +17,7 @@ use super::super::record::{Record, Watcher};
 use super::super::{codec, supervisor};
 use super::plan::Plan;
 use crate::os::process::{above_stdio, off_stdio};
-use crate::task::panics::{guarded, message};
+use crate::panics::{guarded, message};
 
 /// A post's phases.
 pub(super) const STARTING: u32 = 1;

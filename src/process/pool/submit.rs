@@ -12,8 +12,8 @@ use super::super::registry::{self, Ran, Task as Function};
 use super::desk::Desk;
 use super::task::{Callback, Claimant, Ending, JobRef, Task};
 use super::terms;
+use crate::panics::{guarded, message};
 use crate::shm::message;
-use crate::task::panics::{guarded, message};
 use crate::task::{Payload, PoolError, TaskError, TaskHandle};
 
 /// A function's place, its path, and arguments in bytes.

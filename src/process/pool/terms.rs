@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::plan::Plan;
 use super::task::{Callback, Ending, Limits};
+use crate::panics::{forget_payload, guarded};
 use crate::primitive::plain::{Mutex, MutexGuard};
-use crate::task::panics::{forget_payload, guarded};
 use crate::task::{Dispatch, WhenFull};
 
 /// The settings that the parent's side works by.

@@ -29,12 +29,14 @@ pub(crate) fn forget_payload(payload: Box<dyn Any + Send>) {
 }
 
 /// What a panic said.
+#[cfg(any(feature = "thread", feature = "process"))]
 pub(crate) fn text(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a value that is no text")
 }
 
 /// The same, of a panic that was caught.
+#[cfg(any(feature = "thread", feature = "process"))]
 pub(crate) fn message(payload: Box<dyn Any + Send>) -> String {
     let text = text(&*payload).to_owned();
     forget_payload(payload);
