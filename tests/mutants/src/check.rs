@@ -56,7 +56,7 @@ impl Check {
         }
         cargo.envs([("CARGO_TERM_COLOR", "never"), ("RUST_BACKTRACE", "0"), ("CARGO_INCREMENTAL", "1")]);
         cargo.envs([("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_PROFILE_RELEASE_DEBUG", "0")]);
-        cargo.env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", tree.built.join("plain"));
+        cargo.env_remove("RUSTFLAGS").env("CARGO_TARGET_DIR", tree.built.join(self.lane()));
         match self {
             Self::Loom(_) => {
                 cargo.env("RUSTFLAGS", "--cfg millpond_loom").env("CARGO_TARGET_DIR", tree.built.join("loom"));
@@ -89,7 +89,8 @@ impl Check {
     pub(crate) fn lane(&self) -> &'static str {
         match self {
             Self::Loom(_) | Self::Shuttle(_) => "models",
-            Self::Unit(_) | Self::Test(..) => "tests",
+            Self::Unit(_) => "units",
+            Self::Test(..) => "tests",
         }
     }
 

@@ -59,8 +59,8 @@ fn run(words: &[String]) -> Result<usize, String> {
     // Checks of one kind one after the other: fewer changes to what is built.
     mutants.sort_by(|a, b| (&a.check, &a.file, &a.name).cmp(&(&b.check, &b.file, &b.name)));
     println!("| mutant | in | is noticed by | how | s |\n|---|---|---|---|--:|");
-    let lanes =
-        ["models", "tests"].map(|name| (name, mutants.iter().filter(move |mutant| mutant.check.lane() == name)));
+    let lanes = ["models", "tests", "units"]
+        .map(|name| (name, mutants.iter().filter(move |mutant| mutant.check.lane() == name)));
     let wrong = std::thread::scope(|scope| {
         let lanes = lanes.map(|(name, mutants)| {
             let (root, mutants) = (&root, mutants.collect::<Vec<_>>());
@@ -70,22 +70,25 @@ fn run(words: &[String]) -> Result<usize, String> {
         lanes
             .map(|lane| lane.join().unwrap_or_else(|_| Err("a lane panicked".to_owned())))
             .into_iter()
-            .sum::<Result<usize, _>>()
-    })?;
-    println!("\n{} mutants, {wrong} not as they should be", mutants.len());
-    Ok(wrong)
+            .collect::<Result<Vec<_>, _>>()
+    })?
+    .concat();
+    // Once more where they are seen: above are many lines.
+    println!("\n{} mutants, {} not as they should be", mutants.len(), wrong.len());
+    wrong.iter().for_each(|row| println!("{row}"));
+    Ok(wrong.len())
 }
 
-/// Deals with the mutants of one lane: how many were not as they should be.
+/// Deals with the mutants of one lane: the rows of those that were not as they should be.
 fn lane(
     root: &Path,
     name: &str,
     mutants: &[&Mutant],
     all: bool,
     begin_until: Option<Instant>,
-) -> Result<usize, String> {
+) -> Result<Vec<String>, String> {
     if mutants.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let tree = Tree::copy(root, name)?;
     let stale: Vec<_> = mutants.iter().filter_map(|mutant| tree.applied(mutant).err()).collect();
@@ -93,7 +96,7 @@ fn lane(
         return Err(stale.join("\n"));
     }
     let allowed = sound(&tree, mutants)?;
-    let mut wrong = 0;
+    let mut wrong = Vec::new();
     for (tried, mutant) in mutants.iter().enumerate() {
         let began = Instant::now();
         if begin_until.is_some_and(|until| began > until) {
@@ -102,9 +105,12 @@ fn lane(
         }
         let outcome = tree.with(mutant, || mutant.check.run(&tree, allowed[&mutant.check]))?;
         let (good, how) = verdict(mutant, &outcome);
-        wrong += usize::from(!good);
         let (name, file, check) = (&mutant.name, &mutant.file, &mutant.check);
-        println!("| {name} | `{file}` | {check} | {how} | {:.0} |", began.elapsed().as_secs_f64());
+        let row = format!("| {name} | `{file}` | {check} | {how} | {:.0} |", began.elapsed().as_secs_f64());
+        println!("{row}");
+        if !good {
+            wrong.push(row);
+        }
     }
     if all && name == "models" {
         for model in Check::models(&tree) {

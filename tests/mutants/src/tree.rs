@@ -17,7 +17,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The copy of one lane: lanes run at once, so each has its own. Copies what git knows of, or would. Files that are as before are left alone, so that little is built again.
+    /// The copy of one lane: lanes run at once, so each has its own. Copies what git knows of, or would. Files that are as
+    /// before are left alone, so that little is built again.
     pub(crate) fn copy(root: &Path, lane: &str) -> Result<Self, String> {
         let built = root.join("target/mutants");
         let sources = built.join(format!("sources-{lane}"));
