@@ -38,9 +38,11 @@ impl Flag {
     /// Sets it and wakes all.
     pub(crate) fn set(&self) {
         let mut seen = self.word.load(Ordering::Relaxed);
-        while !Self::is_set(seen) {
-            // SeqCst: before the look at who sleeps.
-            match self.word.compare_exchange(seen, seen.wrapping_add(2) | 1, Ordering::SeqCst, Ordering::Relaxed) {
+        loop {
+            // Also where it is set: whoever clears it afterwards sees what was done before, and does not wait for it.
+            let next = if Self::is_set(seen) { seen } else { seen.wrapping_add(2) | 1 };
+            // SeqCst: before the look at who sleeps; pairs with the exchange in `clear`.
+            match self.word.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => seen = now,
             }
@@ -51,6 +53,7 @@ impl Flag {
 
     /// Clears it.
     pub(crate) fn clear(&self) {
+        // SeqCst: before the look at what is to be waited for; pairs with the exchange in `set`.
         self.word.fetch_and(!1, Ordering::SeqCst);
     }
 

@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::model;
-use crate::primitive::{AtomicU32, AtomicU64};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::shm::flag::{Arrival, Flag, Parties};
 use crate::shm::lock::{Found, Holder, LockWord};
 use crate::shm::permits::{Accounts, NoPermit, Permits};
@@ -263,6 +263,36 @@ fn an_event_lets_go_whoever_waited_though_it_is_cleared() {
         flag.set();
         flag.clear();
         waiter.join().unwrap();
+    });
+}
+
+/// One says that there is something by setting what is set already; the other clears it, looks, and waits.
+#[test]
+fn nothing_is_missed_that_was_there_before_an_event_was_set_again() {
+    model(15, || {
+        let (flag, there) = (Arc::new(Flag::new()), Arc::new(AtomicU32::new(0)));
+        flag.set();
+        let other = {
+            let (flag, there) = (Arc::clone(&flag), Arc::clone(&there));
+            thread::spawn(move || {
+                // Relaxed, here and below: the event is to order it.
+                there.store(1, Ordering::Relaxed);
+                flag.set();
+            })
+        };
+        flag.clear();
+        while there.load(Ordering::Relaxed) == 0 {
+            let seen = flag.look();
+            while !Flag::is_set(seen) && !flag.passed(seen) {
+                let announced = flag.signal().announce();
+                if flag.passed(seen) {
+                    break;
+                }
+                flag.signal().sleep(announced, None);
+            }
+            assert_eq!(there.load(Ordering::Relaxed), 1, "it was set again");
+        }
+        other.join().unwrap();
     });
 }
 
