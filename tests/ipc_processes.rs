@@ -278,3 +278,26 @@ fn a_process_made_by_fork_is_no_member() {
         "what the child dropped is still here"
     );
 }
+
+#[test]
+fn a_copy_does_not_give_its_parents_lock_back() {
+    let (lock, changed) = (Lock::new(1).unwrap(), Condition::new().unwrap());
+    let mut guard = lock.lock().unwrap();
+    // SAFETY: the child uses what is meant to be used there, and ends at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let waited = changed.wait_timeout(&mut guard, Duration::from_millis(1));
+        let good = waited == Err(LockError::Memory(ShmError::NotAMember));
+        drop(guard);
+        // SAFETY: ends the child without running what the parent registered.
+        unsafe { libc::_exit(if good { 0 } else { 1 }) };
+    }
+    let mut status = -1;
+    // SAFETY: waits for the child made above.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(lock.try_lock().map(|_| ()), Err(LockError::Held), "the parent holds it");
+    assert_eq!(status, 0);
+    *guard = 2;
+    drop(guard);
+    assert_eq!(*lock.lock().unwrap(), 2);
+}

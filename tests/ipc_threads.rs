@@ -158,6 +158,25 @@ fn what_does_not_decode_is_an_error_and_the_queue_lives_on() {
 }
 
 #[test]
+fn a_decoder_that_panics_leaves_no_handle_claimed() {
+    /// Encodes, and panics when it is decoded.
+    #[derive(Debug, Serialize)]
+    struct Bad;
+    impl<'de> Deserialize<'de> for Bad {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("bad")
+        }
+    }
+    let queue: Queue<(Bad, PipeEnd<u8, u8>)> = Queue::bounded(4).unwrap();
+    let (mut near, far) = pipe().unwrap();
+    queue.put((Bad, far)).unwrap();
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.get().map(|_| ()))).is_err());
+    assert_eq!(near.recv_timeout(SHORT), Err(PipeError::Disconnected), "the other end waits");
+    queue.put((Bad, pipe().unwrap().1)).unwrap();
+    assert_eq!(queue.len(), 1, "the queue lives on");
+}
+
+#[test]
 fn what_does_not_encode_is_an_error_and_its_handles_stay() {
     struct Never(Queue<u8>);
     impl Serialize for Never {
@@ -329,6 +348,27 @@ fn a_slice_that_was_moved_is_empty_and_cannot_move_twice() {
 }
 
 #[test]
+fn what_a_slice_leaves_is_not_found_in_what_is_made_after_it() {
+    let soil = || {
+        let mut slice = SharedSlice::<u8>::unspecified(1000).unwrap();
+        slice.fill(0xFF);
+    };
+    // Other tests may take the block in between, but not each time.
+    for round in 0..50 {
+        soil();
+        let slice = SharedSlice::<u8>::new(1000).unwrap();
+        assert!(slice.iter().all(|byte| *byte == 0), "a slice of zeros, round {round}");
+        drop(slice);
+        soil();
+        let queue = Queue::<u8>::bounded(4).unwrap();
+        queue.put(1).unwrap();
+        assert_eq!(queue.get(), Ok(1), "round {round}");
+        soil();
+        assert_eq!(*Lock::new([7_u8; 700]).unwrap().try_lock().unwrap(), [7; 700], "round {round}");
+    }
+}
+
+#[test]
 fn slices_are_zero_when_new_and_keep_what_they_have() {
     for len in [0_usize, 1, 100, 70_000, 3 << 20] {
         let mut slice = SharedSlice::<u32>::new(len).unwrap();
@@ -484,6 +524,32 @@ fn a_condition_wakes_those_that_wait() {
     assert_eq!(*turn, 2_000);
     assert_eq!(changed.wait_timeout(&mut turn, SHORT), Ok(false));
     assert_eq!(changed.wait_while_timeout(&mut turn, SHORT, |_| true), Ok(false));
+}
+
+#[test]
+fn who_was_notified_in_time_is_told_so_however_late_it_gets_the_lock() {
+    let (lock, changed) = (Lock::new(0_u8).unwrap(), Condition::new().unwrap());
+    let time = Duration::from_millis(200);
+    // On a busy machine whoever notifies may come too late for this; not each time.
+    for _ in 0..100 {
+        let guard = &mut lock.lock().unwrap();
+        let start = std::time::Instant::now();
+        let (told, in_time) = thread::scope(|scope| {
+            let notifier = scope.spawn(|| {
+                let guard = lock.lock().unwrap();
+                changed.notify_one();
+                let in_time = start.elapsed() < time;
+                thread::sleep((2 * time).saturating_sub(start.elapsed()));
+                drop(guard);
+                in_time
+            });
+            (changed.wait_timeout(guard, time).unwrap(), notifier.join().unwrap())
+        });
+        if in_time {
+            return assert!(told, "nobody else was");
+        }
+    }
+    panic!("nobody notified within {time:?}");
 }
 
 #[test]

@@ -96,11 +96,6 @@ pub(super) fn unpack<T: DeserializeOwned>(arrived: &mut Arrived) -> Result<T, Co
         // SAFETY: T is Vec<u8>, as the ids of the types say; the original is never dropped.
         return Ok(unsafe { core::mem::transmute_copy::<Vec<u8>, T>(&bytes) });
     }
-    if arrived.handles.is_empty() {
-        return arrived.with_bytes(|bytes| message::decode_with(bytes, &mut Vec::new()));
-    }
-    let mut handles = core::mem::take(&mut arrived.handles);
-    let value = arrived.with_bytes(|bytes| message::decode_with(bytes, &mut handles));
-    arrived.handles = handles;
-    value
+    let mut claimed = arrived.take_handles();
+    arrived.with_bytes(|bytes| message::decode_with(bytes, &mut claimed.ids))
 }

@@ -113,22 +113,29 @@ impl Condition {
 
     fn wait_until<T: Plain>(&self, guard: &mut Guard<'_, T>, deadline: Option<Instant>) -> Result<bool, LockError> {
         let lock = &*guard.lock.inner;
+        if guard.lost {
+            return Err(ShmError::Damaged.into());
+        }
+        if !lock.hold.here.is_still() {
+            return Err(ShmError::NotAMember.into());
+        }
         let announced = self.signal().announce();
         lock.word().unlock(guard.mending);
         step::reach(55);
-        loop {
+        // Whoever was notified is told so, however long it takes to get the lock: nobody else was.
+        let in_time = loop {
             let left = deadline.map_or(TICK, |deadline| deadline.saturating_duration_since(Instant::now()));
             self.signal().sleep(announced, Some(left.min(TICK)));
             if left.is_zero() || self.signal().has_changed(announced) || self.inner.check().is_err() {
-                break;
+                break !left.is_zero();
             }
-        }
+        };
         step::reach(56);
         // The guard must hold the lock again, whatever happens.
         let found = loop {
             match lock.acquire(None) {
                 Ok(found) => break found,
-                Err(error) if lock.hold.check().is_err() => {
+                Err(error) if lock.hold.check().is_err() || error == ShmError::Damaged.into() => {
                     guard.lose();
                     return Err(error);
                 }
@@ -142,7 +149,7 @@ impl Condition {
             Found::Clean => {}
         }
         self.inner.check()?;
-        Ok(deadline.is_none_or(|deadline| Instant::now() < deadline))
+        Ok(in_time)
     }
 
     /// Wakes one of those that wait.

@@ -114,8 +114,22 @@ impl Inner {
     /// being dealt with, so this is asked for some seconds before it is said.
     fn check_holder(&self, looks: u32) -> Result<(), LockError> {
         let Some(holder) = self.word().holder() else { return Ok(()) };
-        let known = shm::is_member(self.hold.here.segment, holder);
-        if known || looks < 50 { Ok(()) } else { Err(LockError::Memory(ShmError::Damaged)) }
+        if self.is_known(holder) || looks < 50 { Ok(()) } else { Err(LockError::Memory(ShmError::Damaged)) }
+    }
+
+    fn is_known(&self, holder: Holder) -> bool {
+        let member = shm::member(self.hold.here.segment, holder.member());
+        member.is_some_and(|member| holder == Holder::new(member.index, member.generation))
+    }
+
+    /// Takes the lock away from one that there is not: somebody wrote it into the word. One that is no member, and said so
+    /// when it took the lock, keeps it.
+    fn disown(&self) {
+        if let Some(holder) = self.word().holder().filter(|holder| *holder != Holder::FOREIGN)
+            && !self.is_known(holder)
+        {
+            self.word().sweep(holder);
+        }
     }
 }
 
@@ -190,10 +204,13 @@ impl<T: Plain> Lock<T> {
     ///
     /// In a process that is no member the lock is taken all the same; there a death is not noticed by anybody.
     pub fn lock_recovering(&self, repair: impl FnOnce(&mut T)) -> Guard<'_, T> {
-        let found = loop {
+        let (found, foreign) = loop {
             match self.inner.acquire(None) {
-                Ok(found) => break found,
-                Err(_) => {
+                Ok(found) => break (found, false),
+                Err(error) => {
+                    if error == LockError::Memory(ShmError::Damaged) {
+                        self.inner.disown();
+                    }
                     if let Some(found) = self.acquire_foreign() {
                         break found;
                     }
@@ -201,6 +218,7 @@ impl<T: Plain> Lock<T> {
             }
         };
         let mut guard = Guard::new(self);
+        guard.foreign = foreign;
         if found != Found::Clean {
             guard.mending = true;
             repair(&mut guard);
@@ -210,13 +228,15 @@ impl<T: Plain> Lock<T> {
         guard
     }
 
-    fn acquire_foreign(&self) -> Option<Found> {
-        let holder = if shm::here().is_ok() { self.inner.holder } else { Holder::FOREIGN };
+    /// Takes the lock if it is free, whoever this process is, or gives it a moment; whether as one who is no member.
+    fn acquire_foreign(&self) -> Option<(Found, bool)> {
+        let foreign = !self.inner.hold.here.is_still();
+        let holder = if foreign { Holder::FOREIGN } else { self.inner.holder };
         let found = self.inner.word().try_lock(holder);
         if found.is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        found
+        found.map(|found| (found, foreign))
     }
 
     /// Whether somebody holds it.
@@ -261,7 +281,9 @@ pub struct Guard<'a, T: Plain> {
     /// Whether the thread panicked already when it took the lock.
     panicked: bool,
     /// The lock is not held any more: somebody wrote over it while this waited for a condition.
-    lost: bool,
+    pub(super) lost: bool,
+    /// Taken by a process that is no member.
+    foreign: bool,
     values: PhantomData<&'a mut T>,
 }
 
@@ -269,7 +291,7 @@ impl<'a, T: Plain> Guard<'a, T> {
     #[inline]
     fn new(lock: &'a Lock<T>) -> Self {
         let (value, panicked) = (lock.inner.value.cast(), std::thread::panicking());
-        Self { lock, value, mending: false, panicked, lost: false, values: PhantomData }
+        Self { lock, value, mending: false, panicked, lost: false, foreign: false, values: PhantomData }
     }
 
     /// The lock can't be had again: from now on the guard is one of a value of its own, all zero.
@@ -305,7 +327,8 @@ impl<T: Plain> DerefMut for Guard<'_, T> {
 impl<T: Plain> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lost {
+        // A copy of the process, made by fork while this was held, has nothing to give back.
+        if self.lost || !(self.foreign || self.lock.inner.hold.here.is_still()) {
             return;
         }
         let poisoned = self.mending || (std::thread::panicking() && !self.panicked);
@@ -322,5 +345,46 @@ impl<T: Plain + fmt::Debug> fmt::Debug for Guard<'_, T> {
 impl<T: Plain + fmt::Display> fmt::Display for Guard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lock;
+    use crate::ipc::{Condition, LockError, ShmError};
+    use crate::shm;
+
+    /// A holder that there is not: of a member's number, in a generation that is not its, or of no member's number at all.
+    const NOBODY: [u32; 2] = [0x1234_5001, 0x3FF];
+
+    #[test]
+    fn rubbish_in_a_locks_word_holds_up_nobody_for_ever() {
+        let _alone = shm::alone();
+        std::thread::scope(|scope| {
+            for word in NOBODY {
+                scope.spawn(move || {
+                    let lock = Lock::new(1_u8).unwrap();
+                    lock.inner.word().spoil(word);
+                    assert_eq!(*lock.lock_recovering(|value| *value = 2), 2, "{word:x}: it was repaired");
+                    assert_eq!(*lock.lock().unwrap(), 2, "{word:x}");
+                });
+            }
+            scope.spawn(|| {
+                let (lock, changed) = (Lock::new(1_u8).unwrap(), Condition::new().unwrap());
+                let mut guard = lock.lock().unwrap();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        while lock.is_locked() {
+                            std::thread::yield_now();
+                        }
+                        lock.inner.word().spoil(NOBODY[0]);
+                        changed.notify_all();
+                    });
+                    let lost = Err(LockError::Memory(ShmError::Damaged));
+                    assert_eq!(changed.wait(&mut guard), lost);
+                    assert_eq!(changed.wait(&mut guard), lost, "it is not held any more");
+                });
+            });
+        });
     }
 }

@@ -9,8 +9,9 @@
 //! containers do elsewhere: it counts as memory of the processes. A process that was killed holds nothing afterwards: its locks tell the
 //! next one, its permits and its memory come back, the other end of its pipe is told.
 //!
-//! A process made by a bare `fork` is not one of them. There everything here is an error, and dropping a handle does
-//! nothing.
+//! A process made by a bare `fork` is not one of them. There whatever can fail here is an error, and dropping a handle, or
+//! the guard of a lock that was held, does nothing. What cannot fail, such as [`Event::set`] or writing into a slice, is done
+//! to what the parent has.
 
 #[expect(unsafe_code, reason = "lays its body over a block's bytes")]
 mod barrier;

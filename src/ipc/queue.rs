@@ -134,8 +134,9 @@ impl<T> Queue<T> {
         Ok(Self::of(Inner::new(hold, Some(values))))
     }
 
-    /// A queue that grows: `put` never waits, as long as there is memory, up to 16 million values. Its room is that of
-    /// the most values that ever waited, 128 bytes each, doubled at most; it goes with the queue.
+    /// A queue that grows: `put` does not wait as long as there is memory, up to 8 million values at least; beyond that it
+    /// waits as in a queue with so many places. Its room is at most four times that of the most values that ever waited, 128
+    /// bytes each; it goes with the queue.
     ///
     /// # Errors
     /// [`Memory`](QueueError::Memory): the system refused.

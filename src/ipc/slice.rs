@@ -26,7 +26,8 @@ use crate::shm::{self, Here, ShmError, free, step, store};
 /// process that dies leaves none behind.
 ///
 /// The bytes are trusted: a process that writes over shared memory can change them under their owner. After it was moved
-/// away, through a shared reference such as an `Arc`, a slice is empty.
+/// away, through a shared reference such as an `Arc`, a slice is empty. References to its bytes that were taken before are
+/// not seen, and whoever has it next writes over what they refer to: have none left when a slice behind an `Arc` is sent.
 ///
 /// ```
 /// use millpond::ipc::{Queue, SharedSlice};
@@ -61,13 +62,10 @@ impl<T: Plain> SharedSlice<T> {
     /// # Errors
     /// [`TooLarge`](ShmError::TooLarge) above 4 GiB; the system refused.
     pub fn new(len: usize) -> Result<Self, ShmError> {
-        let slice = Self::unspecified(len)?;
-        let bytes = len * size_of::<T>();
-        // Relaxed: the block is ours.
-        let dirty = usize::try_from(slice.entry.dirty.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let (slice, dirty) = Self::taken(len)?;
+        let stale = dirty.min(len * size_of::<T>());
         // SAFETY: the block has room for the bytes and is ours.
-        unsafe { slice.first.cast::<u8>().write_bytes(0, dirty.min(bytes)) };
-        slice.entry.dirty.fetch_max(bytes as u64, Ordering::Relaxed);
+        unsafe { slice.first.cast::<u8>().write_bytes(0, stale) };
         Ok(slice)
     }
 
@@ -77,15 +75,22 @@ impl<T: Plain> SharedSlice<T> {
     /// # Errors
     /// Those of [`new`](Self::new).
     pub fn unspecified(len: usize) -> Result<Self, ShmError> {
+        Self::taken(len).map(|(slice, _)| slice)
+    }
+
+    /// A slice, and how many bytes of its block were ever written to. All of its own count as written from here on, before
+    /// the first is: whoever dies with them half written leaves no block that passes for clean.
+    fn taken(len: usize) -> Result<(Self, usize), ShmError> {
         let here = shm::here()?;
         let bytes = len.checked_mul(size_of::<T>()).ok_or(ShmError::TooLarge { bytes: usize::MAX })?;
         // Blocks are aligned to their size, and that is at least the alignment of what they hold.
         let taken = store::take(here.segment, here.me(), bytes.max(align_of::<T>()))?;
         let slice =
             Self { here, id: taken.id, entry: taken.entry, first: taken.bytes.cast(), len, values: PhantomData };
+        let dirty = taken.soil(bytes);
         taken.entry.content.store(Shape::of::<T>(Kind::Bytes).bits(), Ordering::Release);
         step::reach(26);
-        Ok(slice)
+        Ok((slice, dirty))
     }
 
     /// A slice with a copy of these values.
@@ -97,17 +102,8 @@ impl<T: Plain> SharedSlice<T> {
         T: Copy,
     {
         let mut slice = Self::unspecified(values.len())?;
-        slice.mark_dirty();
         slice.copy_from_slice(values);
         Ok(slice)
-    }
-
-    fn mark_dirty(&self) {
-        let bytes = (self.len * size_of::<T>()) as u64;
-        // Relaxed: the block is ours.
-        if self.entry.dirty.load(Ordering::Relaxed) < bytes {
-            self.entry.dirty.store(bytes, Ordering::Relaxed);
-        }
     }
 }
 
@@ -124,7 +120,8 @@ impl<T> Deref for SharedSlice<T> {
     #[inline]
     fn deref(&self) -> &[T] {
         let len = if self.is_ours() { self.len } else { 0 };
-        // SAFETY: the block has room for so many values, is aligned, and is this process's alone; any bytes are values.
+        // SAFETY: the block has room for so many values, is aligned, and is this process's alone; any bytes are values. It
+        // stays so until the slice is moved away, before which whoever shares it lets go of what this returns (see the type).
         unsafe { core::slice::from_raw_parts(self.first.as_ptr(), len) }
     }
 }
@@ -141,7 +138,7 @@ impl<T> DerefMut for SharedSlice<T> {
 impl<T> Drop for SharedSlice<T> {
     fn drop(&mut self) {
         // A child made by fork owns nothing of this; a slice that was moved away is another's.
-        if shm::here().is_ok_and(|here| here.member() == self.here.member()) {
+        if self.here.is_still() {
             store::give(self.here.segment, self.here.me(), self.id);
         }
     }
@@ -159,7 +156,6 @@ impl<T: Plain> Serialize for SharedSlice<T> {
         if !message::is_sending() || !self.is_ours() {
             return handle::serialize_nothing(serializer);
         }
-        self.mark_dirty();
         let listed = message::list(self.id).ok_or_else(|| S::Error::custom(NO_SLICE))?;
         let mut pair = serializer.serialize_tuple(2)?;
         pair.serialize_element(&listed.bits())?;

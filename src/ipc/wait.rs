@@ -78,7 +78,7 @@ impl Waiter {
         self.way.load(Ordering::Relaxed) != Wait::Spin as u32
     }
 
-    /// A spin was answered after so many turns.
+    /// A spin was answered.
     fn answered(&self) {
         self.spins.store(MOST_SPINS, Ordering::Relaxed);
     }

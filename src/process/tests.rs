@@ -20,7 +20,7 @@ fn add(a: u32, b: u32) -> u32 {
 /// Whether the seat of a start that failed is given up while this process, which started it, lives.
 fn start_in_vain() -> bool {
     let segment = crate::shm::here().unwrap().segment;
-    let seats = || (0..1024).filter(|index| crate::shm::is_member(segment, *index)).count();
+    let seats = || (0..1024).filter(|index| crate::shm::member(segment, *index).is_some()).count();
     let before = seats();
     // Whoever sweeps is gone here: at the first step of it.
     crate::shm::step::plan::die_at(92, 1);

@@ -45,3 +45,30 @@ pub(crate) fn audit(segment: &Segment) -> Result<Audit, ShmError> {
     }
     Ok(found)
 }
+
+/// Free blocks with bytes that the books call clean and that are not: whoever takes one gets what its last owner left. A block
+/// is looked at for as much as this behind what may be written to.
+#[cfg(test)]
+pub(crate) fn unclean(segment: &Segment) -> usize {
+    const LOOK: usize = 64 << 10;
+    let blocks = Class::all().flat_map(|class| (0..store::grown_in_earnest(segment, class)).map(move |at| (class, at)));
+    let is_unclean = |(class, index): &(Class, usize)| {
+        let (Some(entry), Some(bytes)) = (segment.entry(*class, *index), segment.block(*class, *index)) else {
+            return false;
+        };
+        if Word::load(&entry.word).state() != State::Free {
+            return false;
+        }
+        let dirty = usize::try_from(entry.dirty.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let room = usize::try_from(entry.room.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let room = if class.is_large() { room.min(class.size()) } else { class.size() };
+        let start = dirty.min(room);
+        let len = room.saturating_sub(start).min(LOOK);
+        // SAFETY: inside the block.
+        let clean = unsafe { bytes.add(start) };
+        // SAFETY: as above, and there is room; nobody has the block, so nobody writes there.
+        let clean = unsafe { core::slice::from_raw_parts(clean.as_ptr(), len) };
+        clean.iter().any(|byte| *byte != 0)
+    };
+    blocks.filter(is_unclean).count()
+}

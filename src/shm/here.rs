@@ -7,7 +7,7 @@ use super::error::ShmError;
 use super::members::{self, Member};
 
 use super::segment::Segment;
-use crate::os::{self, Lock};
+use crate::os::{self, Lock, Once};
 use crate::primitive::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Address space of the segment, in bytes, if the system lets us have so much. It costs nothing until used.
@@ -19,9 +19,9 @@ static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(core::ptr::null_mut());
 static ME: AtomicU64 = AtomicU64::new(0);
 /// Held while the segment is made or joined.
 static MAKING: Lock<()> = Lock::new(());
-/// Whether forks are followed.
-static FOLLOWED: AtomicU32 = AtomicU32::new(0);
-/// Whether this process was made by `fork` from a member.
+/// Threads that make or join it, or are about to: a copy of this process may have the lock held by nobody.
+static BUSY: AtomicU32 = AtomicU32::new(0);
+/// Whether this process was made by `fork` from a member, or from one that was about to be one.
 static FORKED: AtomicU32 = AtomicU32::new(0);
 
 /// The segment, and who this process is in it.
@@ -45,6 +45,13 @@ impl Here {
         self.member().index
     }
 
+    /// Whether this process is the member that had this: a copy made by `fork` is not.
+    #[inline]
+    pub(crate) fn is_still(&self) -> bool {
+        // Relaxed: a forked copy sees what its memory was, and has one thread when that is written.
+        ME.load(Ordering::Relaxed) == self.me
+    }
+
     /// Where a process is that is a member: `me` is what [`ME`] said, and not 0.
     #[inline]
     fn of(me: u64) -> Self {
@@ -65,20 +72,39 @@ pub(super) fn known() -> Option<Here> {
 fn settle(segment: Segment, member: Member) -> u64 {
     let segment: &'static Segment = Box::leak(Box::new(segment));
     SEGMENT.store(core::ptr::from_ref(segment).cast_mut(), Ordering::Release);
-    // Relaxed: under the lock.
-    if FOLLOWED.swap(1, Ordering::Relaxed) == 0 {
-        os::shared::in_forked_child(forked);
-    }
     let me = member.bits();
     // Release: whoever sees it sees the segment.
     ME.store(me, Ordering::Release);
     me
 }
 
-/// A child made by `fork` has the mapping, but what the segment says its parent owns is not its.
+/// A child made by `fork` has the mapping, but what the segment says its parent owns is not its; nor is what a thread of its
+/// parent was making.
 extern "C" fn forked() {
-    FORKED.store(1, Ordering::Relaxed);
-    ME.store(0, Ordering::Release);
+    // Relaxed: the child has one thread.
+    if ME.load(Ordering::Relaxed) != 0 || BUSY.load(Ordering::Relaxed) != 0 {
+        FORKED.store(1, Ordering::Relaxed);
+        ME.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Held by whoever is about to take the lock of [`MAKING`], until it is free again. Forks are followed from here on.
+struct Busy;
+
+impl Busy {
+    fn begin() -> Self {
+        static FOLLOWED: Once = Once::new();
+        FOLLOWED.call(|| os::shared::in_forked_child(forked));
+        // Relaxed: read by `forked`, which sees what this process's memory was at the fork.
+        BUSY.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where this process is; makes the segment if it is the first to ask.
@@ -97,6 +123,7 @@ fn first() -> Result<u64, ShmError> {
     if FORKED.load(Ordering::Relaxed) != 0 {
         return Err(ShmError::NotAMember);
     }
+    let _busy = Busy::begin();
     let _making = MAKING.lock();
     if let Some(here) = known() {
         return Ok(here.me);
@@ -122,6 +149,7 @@ pub(crate) fn enlist() -> Result<Member, ShmError> {
 
 /// In a child, first of all: joins the segment that it inherited, under the number that was reserved for it.
 pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
+    let _busy = Busy::begin();
     let _making = MAKING.lock();
     if known().is_some() || FORKED.load(Ordering::Relaxed) != 0 {
         return Err(ShmError::AlreadyAMember);

@@ -10,7 +10,7 @@ use super::error::ShmError;
 use super::here::Here;
 use super::id::Id;
 use super::lane::{CARRIED, CARRIER, Lane, LaneError, MOST_HANDLES, WORDS, open_carrier, unpack};
-use super::message::{CodecError, INLINE, Packet};
+use super::message::{Claimed, CodecError, INLINE, Packet};
 use super::ring::{Claim, NoSlot};
 use super::shape::Kind;
 use super::{free, step, store, transit};
@@ -74,6 +74,7 @@ impl Ready {
         }
         let start = CARRIER + 8 * handles.len();
         let taken = store::take(self.here.segment, self.here.me(), start + bytes.len())?;
+        taken.soil(start + bytes.len());
         let numbers = [handles.len() as u64, bytes.len() as u64];
         let numbers = numbers.into_iter().chain(handles.iter().map(|id| id.bits())).enumerate();
         for (n, number) in numbers {
@@ -86,7 +87,7 @@ impl Ready {
         let body = unsafe { taken.bytes.add(start) };
         // SAFETY: as above; the bytes are private, so they don't overlap with it.
         unsafe { copy_in(bytes.as_ptr(), body.as_ptr(), bytes.len()) };
-        taken.entry.dirty.fetch_max((start + bytes.len()) as u64, Ordering::Relaxed);
+        step::reach(27);
         // Release: who sweeps sees the numbers.
         taken.entry.content.store(Kind::Carrier as u64, Ordering::Release);
         self.carrier = Some(taken.id);
@@ -148,7 +149,7 @@ pub(crate) struct Arrived {
     len: usize,
     /// Where the bytes are, if a block carries them: its number, where they begin, how many.
     carrier: Option<(Id, NonNull<u8>, usize)>,
-    pub(crate) handles: Vec<Id>,
+    handles: Vec<Id>,
 }
 
 impl Arrived {
@@ -156,6 +157,11 @@ impl Arrived {
     #[inline]
     pub(crate) fn new(here: Here) -> Self {
         Self { here, few: [0; WORDS], len: 0, carrier: None, handles: Vec::new() }
+    }
+
+    /// The handles, for whoever decodes the bytes: somebody else's code, which may panic.
+    pub(crate) fn take_handles(&mut self) -> Claimed {
+        Claimed { here: self.here, ids: core::mem::take(&mut self.handles) }
     }
 
     /// The bytes, copied out once.

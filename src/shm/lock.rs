@@ -32,6 +32,12 @@ impl Holder {
         Self(((generation << 11) & OWNER) | (u32::from(member) + 1))
     }
 
+    /// The index of the member that it is, or none that there can be.
+    pub(crate) fn member(self) -> Owner {
+        // 11 bits.
+        ((self.0 & 0x7FF) as Owner).wrapping_sub(1)
+    }
+
     /// One who is no member: its death is not seen.
     pub(crate) const FOREIGN: Self = Self(0x7FF);
 }
@@ -167,16 +173,21 @@ impl LockWord {
         os::shared_wake(&self.0, i32::MAX);
     }
 
+    /// As if somebody had written over it.
+    #[cfg(all(test, not(millpond_loom)))]
+    pub(crate) fn spoil(&self, word: u32) {
+        self.0.store(word, Ordering::SeqCst);
+    }
+
     /// Whether somebody holds it.
     pub(crate) fn is_locked(&self) -> bool {
         self.0.load(Ordering::Relaxed) & OWNER != 0
     }
 
-    /// The member that holds it.
-    pub(crate) fn holder(&self) -> Option<Owner> {
-        let owner = self.0.load(Ordering::Relaxed) & 0x7FF;
-        #[expect(clippy::cast_possible_truncation, reason = "11 bits")]
-        owner.checked_sub(1).map(|owner| owner as Owner)
+    /// Who holds it.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        let owner = self.0.load(Ordering::Relaxed) & OWNER;
+        (owner != 0).then_some(Holder(owner))
     }
 }
 
@@ -184,7 +195,7 @@ impl fmt::Debug for LockWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.0.load(Ordering::Relaxed);
         match self.holder() {
-            Some(holder) => write!(f, "held by {holder}")?,
+            Some(holder) => write!(f, "held by {}", holder.member())?,
             None => write!(f, "free")?,
         }
         match Self::found(word) {

@@ -31,12 +31,9 @@ impl Making {
     }
 
     fn clean(&self, len: usize) {
-        // Relaxed: the block is ours.
-        let dirty = self.taken.entry.dirty.load(Ordering::Relaxed);
-        let stale = usize::try_from(dirty).unwrap_or(usize::MAX).min(len);
+        let stale = self.taken.soil(len).min(len);
         // SAFETY: the block has room for `len` bytes, is ours, and nobody has a reference into it.
         unsafe { self.taken.bytes.write_bytes(0, stale) };
-        self.taken.entry.dirty.fetch_max(len as u64, Ordering::Relaxed);
     }
 
     /// The body.

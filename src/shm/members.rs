@@ -72,9 +72,13 @@ pub(crate) fn is_live(segment: &Segment, member: Member) -> bool {
         && Word::load(&segment.member(member.index.into()).word) == Word::owned(member.index, member.generation)
 }
 
-/// Whether a number is a member's, alive or not yet swept.
-pub(crate) fn is_member(segment: &Segment, index: Owner) -> bool {
-    usize::from(index) < MEMBERS && Word::load(&segment.member(index.into()).word).state() != State::Free
+/// The member that has this number, alive or not yet swept.
+pub(crate) fn member(segment: &Segment, index: Owner) -> Option<Member> {
+    if usize::from(index) >= MEMBERS {
+        return None;
+    }
+    let seen = Word::load(&segment.member(index.into()).word);
+    (seen.state() != State::Free).then(|| Member { index, generation: seen.generation() })
 }
 
 /// Says that a member is dead: true for who is the first to say so, who then sweeps and [`forget`]s it.

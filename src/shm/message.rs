@@ -337,9 +337,10 @@ pub(crate) fn has_handles(bytes: &[u8]) -> bool {
 }
 
 /// Handles that were claimed: those that nobody takes are released.
-struct Claimed {
-    here: Here,
-    ids: Vec<Id>,
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(super) here: Here,
+    pub(crate) ids: Vec<Id>,
 }
 
 impl Drop for Claimed {

@@ -8,6 +8,7 @@
 //! [`decode`](message::decode).
 
 #[cfg(not(millpond_loom))]
+#[cfg_attr(test, expect(unsafe_code, reason = "looks at blocks that nobody has"))]
 pub(crate) mod audit;
 pub(crate) mod block;
 #[cfg(not(millpond_loom))]
@@ -78,13 +79,12 @@ pub(crate) mod wake;
 
 #[cfg(not(millpond_loom))]
 pub use error::ShmError;
-#[cfg(not(millpond_loom))]
 #[cfg(all(feature = "fuzzing", not(millpond_loom)))]
 pub(crate) use here::fresh;
 #[cfg(not(millpond_loom))]
 pub(crate) use here::{Here, attach, enlist, here, share};
 #[cfg(not(millpond_loom))]
-pub(crate) use members::{Member, is_member};
+pub(crate) use members::{Member, member};
 #[cfg(not(millpond_loom))]
 pub(crate) use sweep::member_died;
 

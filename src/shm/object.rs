@@ -109,8 +109,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // A child made by fork owns nothing of this.
-        if !self.marked || super::here().is_ok_and(|here| here.member() != self.here.member()) || super::here().is_err()
-        {
+        if !self.marked || !self.here.is_still() {
             return;
         }
         let segment = self.here.segment;

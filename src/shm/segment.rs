@@ -81,7 +81,7 @@ pub(crate) struct Entry {
     pub(crate) room: AtomicU64,
     /// Bytes from its start that may not be zero.
     pub(crate) dirty: AtomicU64,
-    /// What is in it: a length, or an object's shape.
+    /// What is in it: its shape, or its kind; 0 for nothing yet.
     pub(crate) content: AtomicU64,
 }
 

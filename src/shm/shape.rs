@@ -94,7 +94,7 @@ pub(crate) struct Head {
     pub(crate) ends: [AtomicU64; 2],
     /// A bit for each member that holds it.
     marks: [AtomicU64; MEMBERS / 64],
-    /// What a pipe's ends say to the pipe's other end when they go.
+    /// The body begins on a line of its own.
     _room: [AtomicU64; 6],
 }
 

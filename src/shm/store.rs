@@ -29,6 +29,20 @@ pub(crate) struct Taken<'a> {
     pub(crate) bytes: NonNull<u8>,
 }
 
+impl Taken<'_> {
+    /// Says that so many of its bytes may be written to from now on: before the first is, for whoever dies meanwhile. How
+    /// many ever were before this; those behind them are zero.
+    #[inline]
+    pub(crate) fn soil(&self, bytes: usize) -> usize {
+        // Relaxed: the block is ours; who has it next learns of it with its word.
+        let dirty = self.entry.dirty.load(Ordering::Relaxed);
+        if dirty < bytes as u64 {
+            self.entry.dirty.store(bytes as u64, Ordering::Relaxed);
+        }
+        usize::try_from(dirty).unwrap_or(usize::MAX)
+    }
+}
+
 /// Takes a block of at least `bytes`. What is in it is whatever was left there; its content says 0.
 pub(crate) fn take(segment: &Segment, me: Owner, bytes: usize) -> Result<Taken<'_>, ShmError> {
     let first = Class::holding(bytes).ok_or(ShmError::TooLarge { bytes })?;

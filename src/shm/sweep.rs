@@ -216,7 +216,7 @@ mod tests {
                 assert_eq!(here.segment.root().sweeper.begin(sweeper.bits(), |_| true), Some(Last::Done));
             }
             member_died(sweeper);
-            let all = [dead, sweeper, never].map(|member| members::is_member(here.segment, member.index));
+            let all = [dead, sweeper, never].map(|member| members::member(here.segment, member.index).is_some());
             assert_eq!(all, [false; 3]);
         }
     }

@@ -62,6 +62,7 @@ impl Value {
 pub(super) enum Part {
     Producer(Queue<Value>, Marks),
     Consumer(Queue<Value>, Marks),
+    Large(Queue<Vec<u8>>, Marks),
     Room(Marks),
     Lock(Lock<[u64; 2]>, Marks),
     Semaphore(Semaphore, Marks),
@@ -79,6 +80,11 @@ pub(super) enum Part {
 const ROUNDS: u64 = 10_000_000;
 
 impl Part {
+    /// The large value of this number.
+    pub(super) fn large(n: u64) -> Vec<u8> {
+        vec![u8::try_from(n % 255 + 1).unwrap(); 200 << 10]
+    }
+
     /// Runs until it is killed, or has nothing left to do.
     pub(super) fn play(self) -> ! {
         let started = |marks: &Marks| marks[0].store(1, Ordering::SeqCst);
@@ -96,6 +102,13 @@ impl Part {
                     let n = value.check();
                     marks[1].store(n + 1, Ordering::SeqCst);
                     marks[2].fetch_add(1, Ordering::SeqCst);
+                }
+            }
+            Self::Large(queue, marks) => {
+                started(&marks);
+                for n in 0..ROUNDS {
+                    queue.put(Self::large(n)).unwrap();
+                    marks[1].store(n + 1, Ordering::SeqCst);
                 }
             }
             Self::Room(marks) => {

@@ -44,6 +44,7 @@ pub(super) const ROLES: &[Role] = &[
     Role { name: "producer", steps: &[1, 2, 3, 4, 5, 6, 7, 20, 21, 24, 26, 30, 31, 32, 35, 37, 40, 41], run: producer },
     Role { name: "consumer", steps: &[10, 11, 12, 13, 14, 24, 33, 34, 35, 36, 37, 42, 80, 81], run: consumer },
     Role { name: "growing", steps: &[1, 2, 4, 6, 7, 38, 39], run: growing },
+    Role { name: "large", steps: &[4, 27], run: large },
     Role { name: "dropper", steps: &[36, 37, 43], run: dropper },
     Role { name: "room", steps: &[20, 21, 22, 23, 24, 25, 26], run: room },
     Role { name: "lock", steps: &[50, 51, 52, 53], run: lock },
@@ -97,6 +98,24 @@ fn producer(test: &str, death: Death, kill: Kill<'_>) -> bool {
 
 fn next_below(marks: &Marks) -> bool {
     marks[1].load(Ordering::SeqCst) < 40
+}
+
+/// The same of values so large that each is in a block that is clean before; [`in_use`](super::in_use) looks what is left there.
+fn large(test: &str, death: Death, kill: Kill<'_>) -> bool {
+    crate::ipc::purge().unwrap();
+    let (queue, marks) = (Queue::bounded(8).unwrap(), marks());
+    let mut victim = child::start(test, death, Part::Large(queue.clone(), marks.clone()));
+    wait_for_start(&marks, &mut victim);
+    kill(&mut victim);
+    let killed = victim.bury();
+    let put = marks[1].load(Ordering::SeqCst);
+    let mut got = 0;
+    while let Ok(value) = queue.try_get() {
+        assert!(value == Part::large(got), "value {got} of {put} is not what it was");
+        got += 1;
+    }
+    assert!(got == put || got == put + 1, "{put} were put, {got} were got");
+    killed
 }
 
 /// All places of the queue can be used, and it is empty afterwards.
