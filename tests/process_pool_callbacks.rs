@@ -1,4 +1,4 @@
-//! Others' code on a process pool's threads: callbacks and the end of their pool; what panics, and panics again when that is dropped.
+//! Others' code on a process pool's threads: callbacks, wakers and the end of their pool; what panics, and panics again when that is dropped.
 #![cfg(feature = "process")]
 
 use std::future::Future;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use millpond::ipc::Queue;
 use millpond::process::ProcessPool;
 use millpond::{PoolError, TaskError, WhenFull};
 
@@ -75,6 +76,21 @@ fn dies() {
     std::process::abort();
 }
 
+/// Ends when it is told to.
+fn after(told: Queue<u64>) -> u64 {
+    told.get().unwrap()
+}
+
+/// What a task wakes when it has ended: an executor that goes on with its future at once, here.
+struct RunsHere<F: FnOnce() + Send>(Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send> Wake for RunsHere<F> {
+    fn wake(self: Arc<Self>) {
+        let goes_on = self.0.lock().unwrap().take();
+        goes_on.into_iter().for_each(|goes_on| goes_on());
+    }
+}
+
 /// What a task wakes when it has ended: it panics.
 struct Wakes;
 
@@ -84,7 +100,7 @@ impl Wake for Wakes {
     }
 }
 
-millpond::tasks![work, endless, held_here, throws, takes, dies];
+millpond::tasks![work, after, endless, held_here, throws, takes, dies];
 
 /// Longer than workers take to leave: then the pool waits for its callbacks alone.
 const LEFT: Duration = Duration::from_millis(300);
@@ -130,6 +146,55 @@ fn a_callback_may_drop_its_pool_when_the_workers_have_left() {
     pool.apply_async_then(work, (1,), drops).unwrap();
     drop(place);
     assert_eq!(from.recv_timeout(HANG), Ok(()));
+    audit.expect_unchanged();
+}
+
+/// A future that awaits a task, and then joins the pool of it.
+#[test]
+fn a_waker_may_join_its_pool() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = Arc::new(ProcessPool::builder().workers(1).build().unwrap());
+    let told = Queue::bounded(1).unwrap();
+    let mut handle = pool.apply_async(after, (told.clone(),)).unwrap();
+    let (to, from) = channel();
+    let same = Arc::clone(&pool);
+    let goes_on = move || {
+        same.close();
+        to.send((same.join(), same.join_timeout(Duration::from_millis(1)))).unwrap();
+    };
+    let waker = Waker::from(Arc::new(RunsHere(Mutex::new(Some(goes_on)))));
+    assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+    told.put(7).unwrap();
+    let own = Err(PoolError::OwnWorker);
+    assert_eq!(from.recv_timeout(HANG / 8), Ok((own.clone(), own)));
+    assert_eq!(pool.join_timeout(HANG), Ok(()));
+    assert_eq!(handle.join(), Ok(7));
+    drop((waker, handle, told, pool));
+    audit.expect_unchanged();
+}
+
+/// The same that drops it.
+#[test]
+fn a_waker_may_drop_its_pool() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    let told = Queue::bounded(1).unwrap();
+    let (mut handle, other) =
+        (pool.apply_async(after, (told.clone(),)).unwrap(), pool.apply_async(work, (1,)).unwrap());
+    let (to, from) = channel();
+    let goes_on = move || {
+        drop(pool);
+        to.send(()).unwrap();
+    };
+    let waker = Waker::from(Arc::new(RunsHere(Mutex::new(Some(goes_on)))));
+    assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+    told.put(7).unwrap();
+    assert_eq!(from.recv_timeout(HANG / 8), Ok(()));
+    assert_eq!((handle.join_timeout(HANG), other.join_timeout(HANG)), (Ok(7), Ok(4)));
+    drop((waker, handle, other, told));
     audit.expect_unchanged();
 }
 

@@ -51,6 +51,8 @@ impl Foreman {
     }
 
     pub(super) fn run(mut self) {
+        // Before anything is told: a waker may want to join the pool.
+        self.desk.terms.callbacks.foreman_is_here();
         loop {
             let bell = self.desk.ground.bell();
             // Acquire: pairs with the Release of whoever rang.

@@ -82,6 +82,8 @@ struct Caller {
     thread: Option<JoinHandle<()>>,
     /// Which thread it is. Kept, for it may ask while it is waited for.
     id: Option<ThreadId>,
+    /// The pool's own thread, which calls wakers.
+    foreman: Option<ThreadId>,
     /// Threads that run their own tasks, and then have callbacks called.
     submitters: Vec<ThreadId>,
     /// The pool has ended: nobody would wait for another.
@@ -127,11 +129,16 @@ impl Callbacks {
         result
     }
 
+    /// The calling thread is the pool's own.
+    pub(super) fn foreman_is_here(&self) {
+        self.lock().foreman = Some(std::thread::current().id());
+    }
+
     /// Whether the pool's end waits for the calling thread.
     pub(super) fn is_here(&self) -> bool {
         let me = std::thread::current().id();
         let caller = self.lock();
-        caller.id == Some(me) || caller.submitters.contains(&me)
+        caller.id == Some(me) || caller.foreman == Some(me) || caller.submitters.contains(&me)
     }
 
     /// Waits until all have been called.
