@@ -422,6 +422,10 @@ mod tests {
             ground.write(at, &before);
         }
         assert!(refused > 500 && shown > 500, "{refused} refused, {shown} shown");
+        // Figures whose sum is none.
+        ground.head().counts.iter().for_each(|count| count.store(u64::MAX, Ordering::Relaxed));
+        let view = seen(&ground).unwrap();
+        assert_eq!((view.backlog(), view.progress.unfinished()), (0, 0));
         ground.head().workers.store(5000, Ordering::Relaxed);
         assert!(seen(&ground).unwrap_err().to_string().contains("5000 workers of 2 threads"));
     }

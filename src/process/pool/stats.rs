@@ -77,7 +77,8 @@ impl Progress {
     /// Tasks that wait or run.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
-        self.submitted.saturating_sub(self.finished + self.cancelled)
+        // Whoever looks on from another process reads figures that may be rubbish.
+        self.submitted.saturating_sub(self.finished.saturating_add(self.cancelled))
     }
 }
 
