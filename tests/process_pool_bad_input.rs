@@ -6,11 +6,12 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use millpond::ipc::SharedSlice;
-use millpond::process::{self, Process, ProcessPool};
+use millpond::process::{self, Process, ProcessPool, WorkerState};
 use millpond::thread::MapOptions;
 use millpond::{Dispatch, PoolError, TaskError, WhenFull};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,27 @@ impl Drop for Odd {
 fn odd(twice: bool, bomb: bool) -> Odd {
     Odd { slice: SharedSlice::from_slice(&[1; 5000]).unwrap(), twice, bomb }
 }
+
+/// What cannot be encoded while `REFUSED` says so, and how often it was tried then.
+#[derive(Deserialize)]
+struct Refusable;
+
+static REFUSED: AtomicBool = AtomicBool::new(false);
+static TRIED: AtomicU32 = AtomicU32::new(0);
+
+impl Serialize for Refusable {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if REFUSED.load(Ordering::SeqCst) {
+            TRIED.fetch_add(1, Ordering::SeqCst);
+            return Err(serde::ser::Error::custom("not now"));
+        }
+        serializer.serialize_unit_struct("Refusable")
+    }
+}
+
+fn sets_up(_: Refusable) {}
+
+millpond::tasks![sets_up];
 
 /// Ends a pool's tasks also where a test fails, which would wait for them else.
 struct Terminate<'a>(&'a ProcessPool);
@@ -359,6 +381,35 @@ fn a_worker_that_cannot_be_replaced_now_is_replaced_later() {
     assert_eq!(pool.progress().deaths, 1);
     drop(terminate);
     drop((long, pool));
+    audit.expect_unchanged();
+}
+
+/// A start that fails before there is a process is none: it is not counted, and nobody is seen there.
+#[test]
+fn a_refused_start_is_no_process() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).initializer(sets_up, (Refusable,)).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    let died = pool.worker_ids()[1];
+    REFUSED.store(true, Ordering::SeqCst);
+    // SAFETY: sends a signal to a child.
+    unsafe { libc::kill(libc::pid_t::try_from(died).unwrap(), libc::SIGKILL) };
+    let killed = Instant::now();
+    let seen = || process::look(process::id()).unwrap().remove(0);
+    // While it is tried the place is that of one which starts.
+    while TRIED.load(Ordering::SeqCst) < 3 || seen().workers[1].state != WorkerState::Empty {
+        assert!(killed.elapsed() < HANG, "{}", seen());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let view = seen();
+    let refused = (view.workers[1].pid, view.workers[1].started, view.restarts, pool.worker_stats()[1].started);
+    REFUSED.store(false, Ordering::SeqCst);
+    assert_eq!(refused, (0, 1, 0, 1));
+    assert_eq!(pool.wait_ready(HANG), Ok(()));
+    let (view, stats) = (seen(), pool.worker_stats());
+    assert_eq!((view.workers[1].started, view.restarts, stats[1].started), (2, 1, 2));
+    drop(pool);
     audit.expect_unchanged();
 }
 

@@ -305,25 +305,28 @@ impl Foreman {
 /// Starts a worker at a place that was marked as `starting`.
 pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<(), ProcessError> {
     let post = desk.ground.post(worker);
-    let incarnation = {
-        let mut inner = desk.lock();
-        inner.crew.workers[worker].incarnation += 1;
-        inner.crew.workers[worker].incarnation
-    };
+    // Before there is a process, which says there itself that it is ready.
     post.phase.store(STARTING, Ordering::Relaxed);
-    post.incarnation.store(incarnation, Ordering::Relaxed);
-    post.since.store(ground::now(), Ordering::Relaxed);
+    let since = ground::now();
     let started = origin.start(worker, desk.ground.file().as_fd(), Arc::clone(desk) as Arc<dyn Watcher>);
     let mut inner = desk.lock();
     let place = &mut inner.crew.workers[worker];
     place.starting = false;
-    let (pid, record) = started.inspect_err(|_| place.killed = false)?;
+    let (pid, record) = started.inspect_err(|_| {
+        place.killed = false;
+        post.phase.store(0, Ordering::Relaxed);
+    })?;
+    // One that was refused was none.
+    place.incarnation += 1;
+    let incarnation = place.incarnation;
     place.pid = pid;
     place.ready = false;
     place.refused = 0;
     place.record = Some(record);
     place.keep_killed();
     post.pid.store(pid, Ordering::Relaxed);
+    post.incarnation.store(incarnation, Ordering::Relaxed);
+    post.since.store(since, Ordering::Relaxed);
     if matches!(inner.stage, Stage::Terminated | Stage::Broken(_)) {
         inner.crew.kill(worker);
     }
