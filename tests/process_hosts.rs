@@ -162,6 +162,70 @@ fn closes_standard_streams(first: i32) {
     writeln!(out, "fine\nend of main").unwrap();
 }
 
+/// What the keeper waits on ends while a copy of this process holds it all. Then the keeper rests.
+fn keeper_beside_a_copy() {
+    let pidfds = || {
+        let of = |fd: i32| fs::read_link(format!("/proc/self/fd/{fd}")).ok();
+        (0..200).filter_map(of).filter(|target| target.ends_with("anon_inode:[pidfd]")).count()
+    };
+    let until = |what: &str, so: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !so() {
+            assert!(started.elapsed() < HANG / 3, "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let (come, go) = (Event::new().unwrap(), Event::new().unwrap());
+    let child = Process::spawn(stays_below, (come.clone(), go.clone())).unwrap();
+    come.wait().unwrap();
+    // The child's, and that of its own child, of which this process hears as the root.
+    until("the root hears of both", &|| pidfds() == 2);
+    let killed = Process::spawn(forever, ()).unwrap();
+    let pool = ProcessPool::builder().workers(2).build().unwrap();
+    assert_eq!(pool.apply(add, (1, 2)), Ok(3));
+    let me = process::id();
+    // SAFETY: the copy only sleeps.
+    let copy = unsafe { libc::fork() };
+    if copy == 0 {
+        // It goes with this process, whatever becomes of that.
+        // SAFETY: numbers only.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        while std::os::unix::process::parent_id() == me {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        // SAFETY: ends the copy.
+        unsafe { libc::_exit(0) };
+    }
+    go.set();
+    killed.kill().unwrap();
+    // Joining would take them out of the keeper's hands.
+    until("the children have ended", &|| !child.is_alive() && !killed.is_alive());
+    drop(pool);
+    until("all descriptors are closed", &|| pidfds() == 0);
+    let half = Duration::from_millis(500);
+    let rests = || {
+        let before = keepers_ticks();
+        std::thread::sleep(half);
+        keepers_ticks() - before <= 1
+    };
+    assert!((0..20).any(|_| rests()), "the keeper has nothing to do, and does not rest");
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::kill(copy, libc::SIGKILL) }, 0);
+    // SAFETY: waits for the copy, and wants no status.
+    assert_eq!(unsafe { libc::waitpid(copy, std::ptr::null_mut(), 0) }, copy);
+    println!("fine");
+}
+
+/// The processor's time that the keeper has had, in hundredths of a second.
+fn keepers_ticks() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    let keepers: Vec<String> = stats.filter(|stat| stat.contains("(millpond-keeper)")).collect();
+    assert_eq!(keepers.len(), 1);
+    let fields = keepers[0].rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
 /// At the bottom of another, until it may go.
 fn stays_below(come: Event, go: Event) {
     Process::spawn(stays, (come, go)).unwrap().join().unwrap();
@@ -347,6 +411,7 @@ fn host(case: &str) {
             println!("copy {copy}");
             std::thread::sleep(Duration::from_secs(1000));
         }
+        "copy-stays" => keeper_beside_a_copy(),
         "becomes-another" => {
             let _child = Process::spawn(forever, ()).unwrap();
             let mut line = String::new();
@@ -566,9 +631,10 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 21] = [
+    let checks: [(&str, fn()); 22] = [
         ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
         ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
+        ("the_keeper_rests_beside_a_copy_of_its_host", || drop(fine("copy-stays"))),
         ("a_host_that_becomes_another_program_leaves_no_child", a_host_that_becomes_another_program_leaves_no_child),
         ("a_forgotten_init_is_an_error_that_says_so", a_forgotten_init_is_an_error_that_says_so),
         ("unjoined_children_are_waited_for_at_the_end", unjoined_children_are_waited_for_at_the_end),

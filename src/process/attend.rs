@@ -22,13 +22,13 @@ impl Supervisor {
         let mut until = until;
         loop {
             let ended = wait(&charge, until);
-            charge.hear(&mut scratch);
+            charge.hear(&mut scratch, &self.watch);
             if ended {
                 return self.bury(charge);
             }
             let _ = charge.speak();
             let now = Instant::now();
-            charge.check_deadline(now);
+            charge.check_deadline(now, &self.watch);
             if until.is_some_and(|until| now >= until) {
                 match self.take(charge, number) {
                     Ok(()) => return,

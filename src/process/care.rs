@@ -132,6 +132,8 @@ impl Supervisor {
 
     /// Its end was seen: reaps it, and lets whoever waits know.
     pub(super) fn bury(&self, charge: Charge) {
+        // Closing is not enough: a forked copy of this process may hold its descriptors too.
+        self.let_go(&charge);
         let end = charge.reap();
         // What it held is swept before anybody hears of its end. Elsewhere than at the root it is the root that sweeps.
         charge.member.filter(|_| self.is_root).into_iter().for_each(shm::member_died);

@@ -13,6 +13,7 @@ use super::channel;
 use super::codec::Arrived;
 use super::record::{Outcome, Record, Watcher};
 use super::registry::Identity;
+use super::source;
 use super::wire::{Kind, Message, Reader, difference};
 use crate::os::launch::Launched;
 use crate::os::process::{End, kill_group, peek, reap};
@@ -130,7 +131,7 @@ impl Charge {
 
     /// Takes in what it has said on its standard error. False: ours has no room for it, so it keeps it for a while, as it would
     /// if it wrote there itself. At its end what has no room is not passed on.
-    pub(super) fn listen(&mut self, scratch: &mut [u8], ended: bool) -> bool {
+    pub(super) fn listen(&mut self, scratch: &mut [u8], watch: &OwnedFd, ended: bool) -> bool {
         while let Some((ears, passed_on)) = &self.ears {
             let has_room = *passed_on && stderr_has_room();
             if *passed_on && !has_room && !ended {
@@ -138,7 +139,7 @@ impl Charge {
             }
             let most = scratch.len().min(A_WRITE);
             match rustix::io::read(ears, &mut scratch[..most]) {
-                Ok(0) => self.ears = None,
+                Ok(0) => self.close_ears(watch),
                 Ok(len) => {
                     self.record.said(&scratch[..len]);
                     if has_room {
@@ -148,10 +149,14 @@ impl Charge {
                 }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
-                Err(_) => self.ears = None,
+                Err(_) => self.close_ears(watch),
             }
         }
         true
+    }
+
+    fn close_ears(&mut self, watch: &OwnedFd) {
+        let _ = self.ears.take().map(|(ears, _)| source::close(watch, ears));
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -181,20 +186,24 @@ impl Charge {
     }
 
     /// Kills it if it is late.
-    pub(super) fn check_deadline(&mut self, now: Instant) {
+    pub(super) fn check_deadline(&mut self, now: Instant, watch: &OwnedFd) {
         if let Some((at, after)) = self.deadline
             && now >= at
         {
-            self.give_up(Outcome::NeverReady { late: Some(after) });
+            self.give_up(Outcome::NeverReady { late: Some(after) }, watch);
         }
     }
 
     /// Kills it, for a reason that its end won't tell.
-    fn give_up(&mut self, why: Outcome) {
+    fn give_up(&mut self, why: Outcome, watch: &OwnedFd) {
         self.outcome = why;
         self.deadline = None;
-        self.socket = None;
+        self.close_socket(watch);
         let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
+    }
+
+    fn close_socket(&mut self, watch: &OwnedFd) {
+        let _ = self.socket.take().map(|socket| source::close(watch, socket));
     }
 
     /// Says what fits into the socket. Whether more is to be said.
@@ -232,21 +241,21 @@ impl Charge {
     }
 
     /// Takes in what the child has said.
-    pub(super) fn hear(&mut self, scratch: &mut [u8]) {
+    pub(super) fn hear(&mut self, scratch: &mut [u8], watch: &OwnedFd) {
         let mut descriptors = Vec::new();
         while let Some(socket) = &self.socket {
             match channel::receive(socket, scratch, &mut descriptors) {
-                Ok(0) => self.socket = None,
-                Ok(len) => self.take_in(&scratch[..len]),
+                Ok(0) => self.close_socket(watch),
+                Ok(len) => self.take_in(&scratch[..len], watch),
                 Err(Errno::AGAIN) => return,
-                Err(_) => self.socket = None,
+                Err(_) => self.close_socket(watch),
             }
             // Nobody sends us any here.
             descriptors.clear();
         }
     }
 
-    fn take_in(&mut self, mut bytes: &[u8]) {
+    fn take_in(&mut self, mut bytes: &[u8], watch: &OwnedFd) {
         while self.socket.is_some() {
             match self.reader.next(&mut bytes) {
                 Ok(None) => return,
@@ -255,7 +264,7 @@ impl Charge {
                         self.deadline = None;
                         self.outcome = Outcome::Nothing;
                     }
-                    Some(difference) => self.give_up(Outcome::OtherBuild(difference)),
+                    Some(difference) => self.give_up(Outcome::OtherBuild(difference), watch),
                 },
                 Ok(Some(Message::Frame(kind, content))) => {
                     let text = |content: Vec<u8>| String::from_utf8_lossy(&content).into_owned();
@@ -264,12 +273,13 @@ impl Charge {
                         Kind::Panicked => self.outcome = Outcome::Panicked(text(content)),
                         Kind::Undecodable => self.outcome = Outcome::Undecodable(text(content)),
                         Kind::Unencodable => self.outcome = Outcome::Unencodable(text(content)),
-                        Kind::Job | Kind::Serve => self.give_up(Outcome::Rubbish),
+                        Kind::Job | Kind::Serve => self.give_up(Outcome::Rubbish, watch),
                     }
                 }
-                Err(_) if self.is_ready() => self.give_up(Outcome::Rubbish),
+                Err(_) if self.is_ready() => self.give_up(Outcome::Rubbish, watch),
                 Err(_) => {
-                    self.give_up(Outcome::OtherBuild("it answers with something else than a greeting".to_owned()))
+                    let difference = "it answers with something else than a greeting".to_owned();
+                    self.give_up(Outcome::OtherBuild(difference), watch);
                 }
             }
         }
@@ -297,5 +307,85 @@ impl Charge {
     pub(super) fn abandon(self) {
         let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
         crate::os::process::wait(self.pidfd());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::os::fd::OwnedFd;
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use rustix::buffer::spare_capacity;
+    use rustix::event::{Timespec, epoll};
+    use rustix::net::SocketType;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::{Charge, Given, Launched, Watcher, Worker};
+    use crate::process::{channel, registry};
+
+    /// A child that does nothing, and is killed if the test fails too.
+    struct Idle(Child);
+
+    impl Idle {
+        fn start() -> Self {
+            Self(Command::new("sleep").arg("1000").spawn().unwrap())
+        }
+
+        /// The child, as a worker that has to be ready by now.
+        fn charge(&self, socket: OwnedFd, ears: OwnedFd, given: Vec<Given>, watcher: Arc<dyn Watcher>) -> Charge {
+            let pidfd = pidfd_open(Pid::from_raw(self.0.id().try_into().unwrap()).unwrap(), PidfdFlags::empty());
+            let launched = Launched { pid: self.0.id(), pidfd: pidfd.unwrap() };
+            let worker = Worker { watcher, ears, passed_on: false, most: 1 << 20 };
+            let deadline = (Instant::now(), Duration::ZERO);
+            let identity = registry::identity();
+            Charge::new("idle", launched, socket, identity, (Vec::new(), given), Some(deadline), Some(worker))
+        }
+    }
+
+    impl Drop for Idle {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    struct Nobody;
+
+    impl Watcher for Nobody {
+        fn ended(&self) {}
+    }
+
+    fn ears() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
+    }
+
+    /// What is closed is watched no more, also where it stays open elsewhere, as in a forked copy.
+    #[test]
+    fn what_is_closed_is_not_heard_of() {
+        let idle = Idle::start();
+        for late in [false, true] {
+            let ((socket, theirs), (ears, mouth)) = (channel::pair(SocketType::STREAM).unwrap(), ears());
+            let watch = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+            for fd in [&socket, &ears] {
+                epoll::add(&watch, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN).unwrap();
+            }
+            let _elsewhere = [socket.try_clone().unwrap(), ears.try_clone().unwrap()];
+            let mut charge = idle.charge(socket, ears, Vec::new(), Arc::new(Nobody));
+            if late {
+                charge.check_deadline(Instant::now(), &watch);
+                assert!(charge.socket().is_none());
+            }
+            drop((theirs, mouth));
+            charge.hear(&mut [0; 64], &watch);
+            assert!(charge.listen(&mut [0; 64], &watch, false));
+            assert!(charge.socket().is_none() && charge.ears().is_none());
+            let mut events: Vec<epoll::Event> = Vec::with_capacity(4);
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            assert_eq!(epoll::wait(&watch, spare_capacity(&mut events), Some(&now)), Ok(0), "late: {late}");
+        }
     }
 }

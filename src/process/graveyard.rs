@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::membership;
-use super::source::Source;
+use super::source::{self, Source};
 use crate::os::process::off_stdio;
 use crate::shm::{self, Member};
 
@@ -54,8 +54,9 @@ impl Graveyard {
     }
 
     /// A member has ended: what it held is swept.
-    pub(super) fn bury(&mut self, number: u64) {
-        if let Some((_, member)) = self.watched.remove(&number) {
+    pub(super) fn bury(&mut self, watch: &OwnedFd, number: u64) {
+        if let Some((pidfd, member)) = self.watched.remove(&number) {
+            source::close(watch, pidfd);
             shm::member_died(member);
         }
     }

@@ -60,7 +60,7 @@ impl Keeper {
             }
             (_, Some((Source::Member, number))) => {
                 if let Some(members) = &mut self.graveyard {
-                    members.bury(number);
+                    members.bury(&self.supervisor.watch, number);
                 }
             }
             (_, Some((Source::Ears, number))) => self.listen(number),
@@ -72,7 +72,7 @@ impl Keeper {
     fn listen(&mut self, number: u64) {
         // In hand, and not under the lock: where another thread takes the room in our standard error, writing there waits.
         let Some(mut charge) = self.supervisor.charges().all.remove(&number) else { return };
-        if !charge.listen(&mut self.scratch, false)
+        if !charge.listen(&mut self.scratch, &self.supervisor.watch, false)
             && let Some(ears) = charge.ears()
         {
             let _ = epoll::delete(&self.supervisor.watch, ears);
@@ -97,14 +97,14 @@ impl Keeper {
     fn hear(&mut self, number: u64, ended: bool) {
         // Gone already: its end was in the same batch.
         let Some(mut charge) = self.supervisor.charges().all.remove(&number) else { return };
-        charge.hear(&mut self.scratch);
+        charge.hear(&mut self.scratch, &self.supervisor.watch);
         if !ended {
             self.supervisor.speak(&mut charge, number);
             self.supervisor.charges().all.insert(number, charge);
             return;
         }
         self.muted.retain(|muted| *muted != number);
-        charge.listen(&mut self.scratch, true);
+        charge.listen(&mut self.scratch, &self.supervisor.watch, true);
         self.supervisor.bury(charge);
     }
 
@@ -126,7 +126,7 @@ impl Keeper {
         let mut charges = self.supervisor.charges();
         if charges.next_look.is_some() {
             let now = Instant::now();
-            charges.all.values_mut().for_each(|charge| charge.check_deadline(now));
+            charges.all.values_mut().for_each(|charge| charge.check_deadline(now, &self.supervisor.watch));
         }
     }
 }

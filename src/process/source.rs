@@ -1,5 +1,9 @@
 //! What the keeper hears of, and the tokens that stand for it.
 
+use std::os::fd::OwnedFd;
+
+use rustix::event::epoll;
+
 /// What the keeper hears of. A child's tokens are four times its number and these.
 pub(super) const WAKE: u64 = 0;
 pub(super) const REPORTS: u64 = 1;
@@ -30,6 +34,12 @@ impl Source {
             .find(|source| *source as u64 == token % 4)?;
         Some((source, token / 4))
     }
+}
+
+/// Closes a descriptor that the keeper may wait on, by `watch`. That has to be said: a forked copy of this process may hold
+/// the descriptor too, and what is open anywhere is reported for ever.
+pub(super) fn close(watch: &OwnedFd, fd: OwnedFd) {
+    let _ = epoll::delete(watch, &fd);
 }
 
 #[cfg(test)]
