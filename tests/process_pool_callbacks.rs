@@ -1,4 +1,5 @@
-//! Others' code on a process pool's threads: callbacks, wakers and the end of their pool; what panics, and panics again when that is dropped.
+//! Others' code on a process pool's threads: callbacks, wakers and the end of their pool; what panics, and panics again
+//! when that is dropped.
 #![cfg(feature = "process")]
 
 use std::future::Future;

@@ -5,11 +5,12 @@
 #![cfg(feature = "process")]
 #![expect(unsafe_code, reason = "sends signals, sets limits")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use millpond::ipc::SharedSlice;
+use millpond::ipc::{Queue, SharedSlice};
 use millpond::process::{self, ProcessPool, ProcessPoolBuilder};
 use millpond::{Dispatch, TaskError};
 
@@ -32,6 +33,16 @@ fn echo(bytes: Vec<u8>) -> Vec<u8> {
 fn add_one(slice: SharedSlice<u8>) -> SharedSlice<u8> {
     let bytes: Vec<u8> = slice.iter().map(|byte| byte.wrapping_add(1)).collect();
     SharedSlice::from_slice(&bytes).unwrap()
+}
+
+fn who_works() -> u32 {
+    std::thread::sleep(Duration::from_millis(20));
+    process::id()
+}
+
+/// Ends when it is told to.
+fn after(told: Queue<u32>) -> u32 {
+    told.get().unwrap()
 }
 
 fn pid() -> u32 {
@@ -105,6 +116,8 @@ millpond::tasks![
     work,
     echo,
     add_one,
+    who_works,
+    after,
     pid,
     raise,
     exit,
@@ -453,6 +466,49 @@ fn a_stopped_worker_holds_up_nobody_else() {
         pool.wait_ready(HANG).unwrap();
     }
     drop(pool);
+    audit.expect_unchanged();
+}
+
+/// A worker that is stopped before it gets up for a task keeps nobody else asleep, also while another is at work.
+#[test]
+fn a_stopped_worker_keeps_nobody_else_asleep() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(4).build().unwrap();
+    pool.wait_ready(HANG).unwrap();
+    let started = Instant::now();
+    let wait_until = |done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(started.elapsed() < HANG);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_until(&|| pool.sleeping() == 4);
+    let workers = pool.worker_ids();
+    let (to, from) = std::sync::mpsc::channel();
+    let submit = || {
+        let to = to.clone();
+        pool.apply_async_then(who_works, (), move |result| to.send(result).unwrap()).unwrap();
+    };
+    // The first of them does this; the next one to be woken is the second.
+    let told = Queue::bounded(1).unwrap();
+    let first = pool.apply_async(after, (told.clone(),)).unwrap();
+    wait_until(&|| pool.sleeping() == 3 && pool.queued() == 0);
+    signal(workers[1], libc::SIGSTOP);
+    let state = format!("/proc/{}/stat", workers[1]);
+    wait_until(&|| std::fs::read_to_string(&state).unwrap().contains(") T"));
+    // So many at a time that whoever is done finds another one.
+    (0..20).for_each(|_| submit());
+    told.put(1).unwrap();
+    let (mut seen, asked) = (HashSet::new(), Instant::now());
+    while seen.len() < 3 && asked.elapsed() < HANG / 4 {
+        seen.insert(from.recv_timeout(HANG).unwrap().unwrap());
+        submit();
+    }
+    signal(workers[1], libc::SIGCONT);
+    assert_eq!(seen, HashSet::from([workers[0], workers[2], workers[3]]));
+    assert_eq!(first.join_timeout(HANG), Ok(1));
+    drop((first, told, pool));
     audit.expect_unchanged();
 }
 

@@ -133,7 +133,8 @@ pub enum PoolError {
         /// The bound that was set.
         bound: usize,
     },
-    /// A task of the pool, a callback or a waker of one asked to wait for the pool's end, which can't come before its own.
+    /// A task of the pool, a callback or a waker of one asked to wait for the pool's end, which can't come before its
+    /// own.
     OwnWorker,
     /// Tasks still ran when the time given was over.
     StillRunning {

@@ -7,7 +7,8 @@
 //!     searches and sleeps; a hand says that it lies down, or that it searches no more, before it looks for tasks again.
 //! Z2. One that searches finds a task: then it wakes another if there are more. So one wake-up is under way at a time.
 //! Z3. A bit is cleared by one alone, who thereby has the duty (or the right) to wake that hand.
-//! Z4. A dead hand's bits are cleared by the parent, who then wakes somebody as if a task had come.
+//! Z4. A dead hand's bits are cleared by the parent, who then wakes somebody as if a task had come. So is the mark of
+//!     one that searches and gets nowhere.
 
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
@@ -154,6 +155,20 @@ impl Beds {
             self.searching.clear(hand);
         }
         None
+    }
+
+    /// Whether a hand counts as searching.
+    pub(super) fn is_searching(&self, hand: u16) -> bool {
+        self.searching.is_set(hand)
+    }
+
+    /// One of these hands that counts as searching seems to be stopped, or was never woken: it counts no more (Z4). The
+    /// caller wakes it, in case it sleeps, and the one that it is told, as if a task had come: those who came while
+    /// this one searched have woken nobody. If it goes on after all it takes tasks like any other, and leaves it to
+    /// that one to wake the next.
+    pub(super) fn give_up_on(&self, hand: u16, hands: core::ops::Range<u16>) -> Option<u16> {
+        self.searching.clear(hand);
+        self.pick(hands)
     }
 
     /// A hand is dead (Z4).

@@ -42,12 +42,15 @@ pub(super) struct Foreman {
     next: u64,
     /// Each line's head at the last tick, where tasks waited in it then.
     heads: Vec<Option<u64>>,
+    /// What each hand had run at the last tick, where tasks waited for it then and it searched.
+    searched: Vec<Option<u64>>,
 }
 
 impl Foreman {
     pub(super) fn new(desk: Arc<Desk>, origin: Origin) -> Self {
         let heads = vec![None; desk.ground.plan.lines];
-        Self { desk, origin, ticked: Instant::now(), next: 0, heads }
+        let searched = vec![None; desk.ground.plan.hands()];
+        Self { desk, origin, ticked: Instant::now(), next: 0, heads, searched }
     }
 
     pub(super) fn run(mut self) {
@@ -219,7 +222,7 @@ impl Foreman {
             };
             damaged |= tail != state.tail || waiting > places.len() as u64;
             damaged |= !(0..waiting.min(places.len() as u64)).all(|n| is_as_written(head.wrapping_add(n)));
-            // A hand that was woken and stopped searches for ever.
+            self.give_up_on_searchers(index, waiting > 0);
             let waits_at = (waiting > 0).then_some(head);
             if waits_at.is_some() && self.heads[index] == waits_at {
                 desk.hands(index).for_each(|hand| desk.ground.wake(hand));
@@ -228,6 +231,24 @@ impl Foreman {
         }
         if damaged && !matches!(inner.stage, Stage::Broken(_)) {
             self.give_up(inner, PoolError::Damaged, ended);
+        }
+    }
+
+    /// A hand that was woken and stopped, or that somebody died over before it was woken, searches for ever, and while
+    /// it does nobody wakes another. One that still searches at the second look, and has run nothing since the first,
+    /// counts no more (Z4).
+    fn give_up_on_searchers(&mut self, line: usize, tasks_wait: bool) {
+        let (ground, hands) = (&self.desk.ground, self.desk.hands(line));
+        for hand in hands.clone() {
+            // Relaxed: one that is taken for stopped by mistake is called in vain.
+            let searches = (tasks_wait && ground.head().beds.is_searching(hand))
+                .then(|| ground.hand(hand).ran.load(Ordering::Relaxed));
+            let before = core::mem::replace(&mut self.searched[usize::from(hand)], searches);
+            if searches.is_some() && before == searches {
+                let another = ground.head().beds.give_up_on(hand, hands.clone());
+                ground.wake(hand);
+                another.into_iter().for_each(|another| ground.wake(another));
+            }
         }
     }
 

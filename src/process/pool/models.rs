@@ -215,46 +215,64 @@ fn a_hand_that_is_done_and_leaves_keeps_no_task_waiting() {
     });
 }
 
+/// Two tasks, of which the first runs until the second is done: each hand does one of them. `then` is what else the
+/// parent does.
+fn the_first_waits_for_the_second(then: impl Fn(&Pond)) {
+    let pond = Pond::new();
+    let hands: Vec<_> = (0..HANDS)
+        .map(|hand| {
+            let pond = Arc::clone(&pond);
+            thread::spawn(move || {
+                let mut looked = false;
+                loop {
+                    let Some((slot, generation)) = pond.take(hand) else {
+                        let is_there_more = || line::len(&pond.ends) > 0;
+                        pond.beds.search(hand);
+                        if is_there_more() {
+                            looked = true;
+                            continue;
+                        }
+                        let bed = &pond.sleep[hand as usize];
+                        looked = pond.beds.rest(hand, bed, is_there_more, || (), || bed.wait(1));
+                        continue;
+                    };
+                    let searched = pond.beds.found(hand) | core::mem::take(&mut looked);
+                    if searched && line::len(&pond.ends) > 0 {
+                        pond.call();
+                    }
+                    while slot == 0 && pond.done.fetch_add(0, Ordering::AcqRel) == 0 {
+                        pond.done.wait(0);
+                    }
+                    assert!(slot::done(&pond.words[slot as usize], generation, hand).is_some());
+                    pond.done.fetch_add(1, Ordering::AcqRel);
+                    pond.done.wake_all();
+                    break;
+                }
+            })
+        })
+        .collect();
+    pond.submit(0, 0, 0, 0);
+    pond.submit(1, 0, 1, 0);
+    then(&pond);
+    hands.into_iter().for_each(|hand| hand.join().unwrap());
+}
+
 #[test]
 fn a_task_that_waits_for_the_next_is_no_end() {
-    explore(3, 1000, || {
-        let pond = Pond::new();
-        let hands: Vec<_> = (0..HANDS)
-            .map(|hand| {
-                let pond = Arc::clone(&pond);
-                thread::spawn(move || {
-                    let mut looked = false;
-                    loop {
-                        let Some((slot, generation)) = pond.take(hand) else {
-                            let is_there_more = || line::len(&pond.ends) > 0;
-                            pond.beds.search(hand);
-                            if is_there_more() {
-                                looked = true;
-                                continue;
-                            }
-                            let bed = &pond.sleep[hand as usize];
-                            looked = pond.beds.rest(hand, bed, is_there_more, || (), || bed.wait(1));
-                            continue;
-                        };
-                        let searched = pond.beds.found(hand) | core::mem::take(&mut looked);
-                        if searched && line::len(&pond.ends) > 0 {
-                            pond.call();
-                        }
-                        // The first task runs until the second is done, by the other hand.
-                        while slot == 0 && pond.done.fetch_add(0, Ordering::AcqRel) == 0 {
-                            pond.done.wait(0);
-                        }
-                        assert!(slot::done(&pond.words[slot as usize], generation, hand).is_some());
-                        pond.done.fetch_add(1, Ordering::AcqRel);
-                        pond.done.wake_all();
-                        break;
-                    }
-                })
-            })
-            .collect();
-        pond.submit(0, 0, 0, 0);
-        pond.submit(1, 0, 1, 0);
-        hands.into_iter().for_each(|hand| hand.join().unwrap());
+    explore(3, 1000, || the_first_waits_for_the_second(|_| ()));
+}
+
+/// The parent takes hands for stopped that are not.
+#[test]
+fn a_searcher_that_is_given_up_on_by_mistake_keeps_no_task_waiting() {
+    explore(2, 1000, || {
+        the_first_waits_for_the_second(|pond| {
+            for hand in (0..HANDS).filter(|hand| pond.beds.is_searching(*hand)) {
+                let another = pond.beds.give_up_on(hand, 0..HANDS);
+                pond.wake(hand);
+                another.into_iter().for_each(|another| pond.wake(another));
+            }
+        });
     });
 }
 

@@ -26,8 +26,8 @@ use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
 /// [`ipc`](crate::ipc) with them.
 ///
 /// Dropping a pool closes it and waits for its tasks and workers, however long a task, an initializer or an exit hook takes:
-/// [`terminate`](Self::terminate) first, where one may never return. In a callback of the pool, and in a waker that its own thread
-/// calls, it is closed and ends by itself. When this process ends, whatever way, its workers end with it.
+/// [`terminate`](Self::terminate) first, where one may never return. In a callback of the pool, and in a waker that its
+/// own thread calls, it is closed and ends by itself. When this process ends, whatever way, its workers end with it.
 ///
 /// ```
 /// use millpond::process::{self, ProcessPool};
@@ -267,8 +267,8 @@ impl ProcessPool {
     ///
     /// # Errors
     /// [`PoolError::NotClosed`] before [`close`](Self::close) or [`terminate`](Self::terminate); [`PoolError::OwnWorker`] in a
-    /// callback of the pool, in a task with one that its submitter runs, and in a waker that the pool's own thread calls, as of a
-    /// future that awaits one of its tasks; why the pool was given up, if it was.
+    /// callback of the pool, in a task with one that its submitter runs, and in a waker that the pool's own thread
+    /// calls, as of a future that awaits one of its tasks; why the pool was given up, if it was.
     pub fn join(&self) -> Result<(), PoolError> {
         self.wait_for_end(None, Duration::MAX)
     }
