@@ -22,7 +22,7 @@ impl Supervisor {
         let mut until = until;
         loop {
             let ended = wait(&charge, until);
-            charge.hear(&mut scratch, &self.watch);
+            charge.hear(&mut scratch, &self.watch, ended);
             if ended {
                 return self.bury(charge);
             }

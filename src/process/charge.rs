@@ -21,6 +21,32 @@ use crate::shm::Member;
 
 /// What a pipe takes at once, in bytes, if it says that it has room.
 const A_WRITE: usize = 4096;
+/// How many reads are made in one go.
+const READS: usize = 16;
+
+/// How much is read in one go. Whoever writes may never stop, and others have to be heard and reaped too.
+struct Turn {
+    /// Bytes.
+    left: usize,
+    /// What a read counts as at least: one byte after another is not for ever either.
+    least: usize,
+}
+
+impl Turn {
+    /// Some reads of `most` bytes, and the rest is reported again. Once the child has `ended` all that is there, for it said
+    /// that before; what others say in its place from then on is nobody's.
+    fn new(fd: BorrowedFd<'_>, most: usize, ended: bool) -> Self {
+        let there = if ended { rustix::io::ioctl_fionread(fd).ok() } else { None };
+        match there.and_then(|there| there.try_into().ok()) {
+            Some(left) => Self { left, least: 1 },
+            None => Self { left: READS * most, least: most },
+        }
+    }
+
+    fn took(&mut self, len: usize) {
+        self.left = self.left.saturating_sub(len.max(self.least));
+    }
+}
 
 /// Whether writing to our standard error waits for nobody, or fails.
 pub(super) fn stderr_has_room() -> bool {
@@ -129,18 +155,22 @@ impl Charge {
         self.ears.as_ref().map(|(ears, _)| ears.as_fd())
     }
 
-    /// Takes in what it has said on its standard error. False: ours has no room for it, so it keeps it for a while, as it would
-    /// if it wrote there itself. At its end what has no room is not passed on.
+    /// Takes in what it has said on its standard error, or some of it. False: ours has no room for it, so it keeps it for a
+    /// while, as it would if it wrote there itself. At its end all is taken in, and what has no room is not passed on.
     pub(super) fn listen(&mut self, scratch: &mut [u8], watch: &OwnedFd, ended: bool) -> bool {
-        while let Some((ears, passed_on)) = &self.ears {
+        let most = scratch.len().min(A_WRITE);
+        let Some(mut turn) = self.ears().map(|ears| Turn::new(ears, most, ended)) else { return true };
+        while turn.left > 0
+            && let Some((ears, passed_on)) = &self.ears
+        {
             let has_room = *passed_on && stderr_has_room();
             if *passed_on && !has_room && !ended {
                 return false;
             }
-            let most = scratch.len().min(A_WRITE);
             match rustix::io::read(ears, &mut scratch[..most]) {
                 Ok(0) => self.close_ears(watch),
                 Ok(len) => {
+                    turn.took(len);
                     self.record.said(&scratch[..len]);
                     if has_room {
                         // Where ours takes nothing, it is lost, as it would be there.
@@ -240,13 +270,19 @@ impl Charge {
         self.waits_for_room
     }
 
-    /// Takes in what the child has said.
-    pub(super) fn hear(&mut self, scratch: &mut [u8], watch: &OwnedFd) {
+    /// Takes in what the child has said, or some of it; at its end all.
+    pub(super) fn hear(&mut self, scratch: &mut [u8], watch: &OwnedFd, ended: bool) {
+        let Some(mut turn) = self.socket().map(|socket| Turn::new(socket, scratch.len(), ended)) else { return };
         let mut descriptors = Vec::new();
-        while let Some(socket) = &self.socket {
+        while turn.left > 0
+            && let Some(socket) = &self.socket
+        {
             match channel::receive(socket, scratch, &mut descriptors) {
                 Ok(0) => self.close_socket(watch),
-                Ok(len) => self.take_in(&scratch[..len], watch),
+                Ok(len) => {
+                    turn.took(len);
+                    self.take_in(&scratch[..len], watch);
+                }
                 Err(Errno::AGAIN) => return,
                 Err(_) => self.close_socket(watch),
             }
@@ -313,8 +349,9 @@ impl Charge {
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
+    use std::fs::File;
     use std::os::fd::OwnedFd;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -324,7 +361,8 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-    use super::{Charge, Given, Launched, Watcher, Worker};
+    use super::{A_WRITE, Charge, Given, Launched, Outcome, READS, Watcher, Worker};
+    use crate::process::wire::{Greeting, Kind, header};
     use crate::process::{channel, registry};
 
     /// A child that does nothing, and is killed if the test fails too.
@@ -332,7 +370,7 @@ mod tests {
 
     impl Idle {
         fn start() -> Self {
-            Self(Command::new("sleep").arg("1000").spawn().unwrap())
+            Self(Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
         }
 
         /// The child, as a worker that has to be ready by now.
@@ -380,12 +418,56 @@ mod tests {
                 assert!(charge.socket().is_none());
             }
             drop((theirs, mouth));
-            charge.hear(&mut [0; 64], &watch);
+            charge.hear(&mut [0; 64], &watch, false);
             assert!(charge.listen(&mut [0; 64], &watch, false));
             assert!(charge.socket().is_none() && charge.ears().is_none());
             let mut events: Vec<epoll::Event> = Vec::with_capacity(4);
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
             assert_eq!(epoll::wait(&watch, spare_capacity(&mut events), Some(&now)), Ok(0), "late: {late}");
         }
+    }
+
+    /// A file that never ends is as noisy as a child, and what it left behind, can be.
+    #[test]
+    fn the_noisiest_child_holds_nobody_up() {
+        let idle = Idle::start();
+        for ended in [false, true] {
+            let (socket, _theirs) = channel::pair(SocketType::STREAM).unwrap();
+            let noise = File::open("/dev/zero").unwrap().into();
+            let watch = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+            let mut charge = idle.charge(socket, noise, Vec::new(), Arc::new(Nobody));
+            let (done, is_done) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                assert!(charge.listen(&mut [0; A_WRITE], &watch, ended));
+                done.send(charge.record().last_words().len()).unwrap();
+            });
+            assert_eq!(is_done.recv_timeout(Duration::from_secs(60)), Ok(READS * A_WRITE));
+        }
+    }
+
+    #[test]
+    fn some_is_heard_at_once_and_all_at_the_end() {
+        let idle = Idle::start();
+        let ((socket, theirs), (ears, mouth)) = (channel::pair(SocketType::STREAM).unwrap(), ears());
+        let watch = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let there = |fd: &OwnedFd| usize::try_from(rustix::io::ioctl_fionread(fd).unwrap()).unwrap();
+        let greeting = Greeting { identity: registry::identity(), pid: 0, child: (0, 0), parent: (0, 0) };
+        let value = [7; 9000];
+        let words = [&greeting.to_bytes()[..], &header(Kind::Returned, value.len()), &value].concat();
+        channel::send_all(&theirs, &words).unwrap();
+        let said = [b'.'; 9000];
+        assert_eq!(rustix::io::write(&mouth, &said), Ok(said.len()));
+        // Whoever else holds them could go on.
+        let (elsewhere, also) = (socket.try_clone().unwrap(), ears.try_clone().unwrap());
+        let mut charge = idle.charge(socket, ears, Vec::new(), Arc::new(Nobody));
+        let mut scratch = [0; 100];
+        charge.hear(&mut scratch, &watch, false);
+        assert!(charge.listen(&mut scratch, &watch, false));
+        assert_eq!((there(&elsewhere), there(&also)), (words.len() - READS * 100, said.len() - READS * 100));
+        charge.hear(&mut scratch, &watch, true);
+        assert!(charge.listen(&mut scratch, &watch, true));
+        assert_eq!((there(&elsewhere), there(&also)), (0, 0));
+        assert!(matches!(charge.outcome, Outcome::Returned(_)));
+        assert_eq!(charge.record().last_words().len(), said.len());
     }
 }

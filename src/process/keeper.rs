@@ -97,7 +97,7 @@ impl Keeper {
     fn hear(&mut self, number: u64, ended: bool) {
         // Gone already: its end was in the same batch.
         let Some(mut charge) = self.supervisor.charges().all.remove(&number) else { return };
-        charge.hear(&mut self.scratch, &self.supervisor.watch);
+        charge.hear(&mut self.scratch, &self.supervisor.watch, ended);
         if !ended {
             self.supervisor.speak(&mut charge, number);
             self.supervisor.charges().all.insert(number, charge);
