@@ -334,8 +334,8 @@ impl Charge {
 
     /// Lets whoever waits for its end know: nothing of it is left here by then, no descriptor either.
     pub(super) fn tell(self, end: End) {
-        let Self { record, outcome, pidfd, socket, .. } = self;
-        drop((pidfd, socket));
+        let Self { record, outcome, pidfd, socket, ears, descriptors, .. } = self;
+        drop((pidfd, socket, ears, descriptors));
         record.ended(end, outcome);
     }
 
@@ -350,7 +350,7 @@ impl Charge {
 mod tests {
     use core::time::Duration;
     use std::fs::File;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsRawFd, OwnedFd};
     use std::process::{Child, Command, Stdio};
     use std::sync::Arc;
     use std::time::Instant;
@@ -361,7 +361,8 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-    use super::{A_WRITE, Charge, Given, Launched, Outcome, READS, Watcher, Worker};
+    use super::{A_WRITE, Charge, End, Given, Launched, Outcome, READS, Watcher, Worker};
+    use crate::primitive::{AtomicUsize, Ordering};
     use crate::process::wire::{Greeting, Kind, header};
     use crate::process::{channel, registry};
 
@@ -442,6 +443,32 @@ mod tests {
                 done.send(charge.record().last_words().len()).unwrap();
             });
             assert_eq!(is_done.recv_timeout(Duration::from_secs(60)), Ok(READS * A_WRITE));
+        }
+    }
+
+    /// Whether a pipe was open here, besides what this has of it, when the end was told.
+    struct Look(OwnedFd, AtomicUsize);
+
+    impl Watcher for Look {
+        fn ended(&self) {
+            let of = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok();
+            let pipe = of(self.0.as_raw_fd()).unwrap();
+            let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+            let open = fds.filter(|fd| fd.as_ref().unwrap().path().read_link().is_ok_and(|target| target == pipe));
+            self.1.store(open.count(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn nothing_is_open_when_the_end_is_told() {
+        for given in [false, true] {
+            let idle = Idle::start();
+            let (socket, _theirs) = channel::pair(SocketType::STREAM).unwrap();
+            let ((ears, mouth), (own, other)) = (ears(), ears());
+            let look = Arc::new(Look(if given { other } else { mouth }, AtomicUsize::new(0)));
+            let charge = idle.charge(socket, ears, vec![Given::Own(own)], Arc::<Look>::clone(&look));
+            charge.tell(End::ReapedByOthers);
+            assert_eq!(look.1.load(Ordering::Relaxed), 1, "given: {given}");
         }
     }
 
