@@ -102,7 +102,8 @@ pub fn parent_id() -> u32 {
     std::os::unix::process::parent_id()
 }
 
-/// The ids of all children that were started here by [`Process`] and have not ended, in the order of their starts.
+/// The ids of all children that were started here and have not ended, in the order of their starts: those of [`Process`],
+/// and the workers of process pools.
 #[must_use]
 pub fn children() -> Vec<u32> {
     supervisor::children()
