@@ -128,7 +128,16 @@ impl Serialize for Refusable {
 
 fn sets_up(_: Refusable) {}
 
-millpond::tasks![sets_up];
+/// Comes back, and has the process end when it is ready.
+fn dies_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(30));
+        eprintln!("no such device");
+        std::process::abort();
+    });
+}
+
+millpond::tasks![sets_up, dies_soon];
 
 /// Ends a pool's tasks also where a test fails, which would wait for them else.
 struct Terminate<'a>(&'a ProcessPool);
@@ -504,6 +513,27 @@ fn a_crash_loop_ends_in_an_error_with_the_last_words() {
         pool.close();
         assert_eq!(pool.join(), Err(error));
     }
+    audit.expect_unchanged();
+}
+
+/// Workers that get ready and die at once, before they have run anything, are such a loop too.
+#[test]
+fn workers_that_die_as_soon_as_they_are_ready_are_a_crash_loop() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).capture_stderr(4096).initializer(dies_soon, ()).build().unwrap();
+    let terminate = Terminate(&pool);
+    let made = Instant::now();
+    while !pool.is_closed() {
+        assert!(made.elapsed() < HANG / 2, "{:?}", pool.worker_stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    pool.close();
+    let ended = pool.join();
+    let Err(error @ PoolError::CrashLoop { deaths: 20, .. }) = ended else { panic!("{ended:?}") };
+    assert!(error.to_string().contains("no such device"), "{error}");
+    drop(terminate);
+    drop(pool);
     audit.expect_unchanged();
 }
 

@@ -150,7 +150,7 @@ fn kill_workers(pool: &ProcessPool, seed: u64, every: Duration, stop: &AtomicBoo
     let mut random = Random(seed);
     let (mut killed, mut in_a_row, mut finished) = (0, 0, 0);
     while !stop.load(Ordering::Relaxed) && killed < most {
-        // Whoever kills twenty of them before any gets ready has made a crash loop, which the pool gives up for. On a busy machine
+        // Whoever kills twenty of them before any is of use has made a crash loop, which the pool gives up for. On a busy machine
         // a start takes longer than the next kill.
         let now = pool.progress().finished;
         in_a_row = if now == finished { in_a_row } else { 0 };

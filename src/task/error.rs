@@ -260,8 +260,8 @@ pub enum PoolError {
         /// What the system says.
         reason: String,
     },
-    /// In one place one worker after the other died before it was ready, or could not be started, while none was at work in
-    /// any: the pool has given up, and all its tasks have this error.
+    /// In one place one worker after the other died before it was ready, or just after and before it had run a task, or
+    /// could not be started, while none was at work in any: the pool has given up, and all its tasks have this error.
     CrashLoop {
         /// How many in a row.
         deaths: u32,
@@ -381,7 +381,7 @@ impl fmt::Display for PoolError {
                 write!(f, "the memory that the pool shares with its workers could not be had: {reason}")
             }
             Self::CrashLoop { deaths, last_words } => {
-                write!(f, "{deaths} workers in a row, all in one place, died before they were ready, or could not be started; of the last: {last_words}")
+                write!(f, "{deaths} workers in a row, all in one place, died before they had run a task, or could not be started; of the last: {last_words}")
             }
             Self::Damaged => f.write_str(
                 "a worker has written over the memory that the pool shares with it: the pool was given up, make a new one",

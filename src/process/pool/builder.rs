@@ -192,8 +192,8 @@ impl ProcessPoolBuilder {
     }
 
     /// Called in each worker, and in each that replaces one, before it takes tasks. The function is listed in
-    /// [`tasks!`](crate::tasks). One that panics or exits is a worker that died: after 20 of them in a row in one
-    /// worker's place, while none is at work in any, the pool gives up with
+    /// [`tasks!`](crate::tasks). One that panics or exits is a worker that died, and so is one that ends its process just
+    /// after: after 20 of them in a row in one worker's place, while none is at work in any, the pool gives up with
     /// [`PoolError::CrashLoop`](crate::PoolError::CrashLoop).
     ///
     /// It may take as long as it likes: no time limit is for it, tasks wait for a worker that is ready, and so do

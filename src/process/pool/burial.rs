@@ -37,14 +37,13 @@ pub(super) fn bury(
     let place = &mut inner.crew.workers[worker];
     place.record = None;
     said.clone_into(&mut place.said);
-    let (pid, killed, ready) = (place.pid, core::mem::take(&mut place.killed), core::mem::take(&mut place.ready));
+    let has_run = desk.ground.ran(worker) != place.ran_before;
+    let (pid, grown) = (place.pid, place.is_grown());
+    let (killed, ready) = (core::mem::take(&mut place.killed), core::mem::take(&mut place.ready));
     desk.ground.post(worker).phase.store(0, Ordering::Relaxed);
     desk.ground.post(worker).pid.store(0, Ordering::Relaxed);
     let how = describe(end, outcome.as_ref(), said);
     let debts = core::mem::take(&mut place.debts);
-    if !ready && !killed {
-        inner.crew.died_young(worker, &how);
-    }
     let mut victims = Vec::new();
     for index in 0..as_u32(inner.placed.len()) {
         let Some(slot) = desk.ground.slot(index) else { continue };
@@ -59,6 +58,11 @@ pub(super) fn bury(
     }
     // It left as it was told, and not in the middle of a task that exits.
     let planned = end.exited_well() && ready && victims.is_empty();
+    if ready && (has_run || grown || killed || planned || !victims.is_empty()) {
+        inner.crew.one_is_of_use(worker);
+    } else if !killed {
+        inner.crew.died_young(worker, &how);
+    }
     trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
     if !planned {
         inner.crew.workers[worker].deaths += 1;

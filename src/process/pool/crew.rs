@@ -8,8 +8,11 @@ use rustix::process::Signal;
 
 use super::super::record::Record;
 
-/// Deaths in a row at one place, each before the worker was ready, after which the pool gives up.
+/// Deaths in a row at one place, each before the worker was of use, after which the pool gives up.
 const MOST_FAILURES: u32 = 20;
+
+/// How long a worker that was ready and has run nothing still counts as one that was never of use when it dies.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// How long to wait when a worker could not be started: then twice as long, up to 32 times.
 const FIRST_REFUSED: Duration = Duration::from_millis(50);
@@ -27,6 +30,12 @@ pub(super) struct Worker {
     pub(super) record: Option<Arc<Record>>,
     pub(super) pid: u32,
     pub(super) ready: bool,
+    /// Since when.
+    pub(super) ready_at: Option<Instant>,
+    /// What was run at this place before it was started.
+    pub(super) ran_before: u64,
+    /// It has run a task.
+    pub(super) of_use: bool,
     /// The pool itself has killed it, so none of its tasks is to blame.
     pub(super) killed: bool,
     /// Slots of tasks that were taken from it while it ran them, and room for their arguments: nobody's until it is dead.
@@ -37,9 +46,9 @@ pub(super) struct Worker {
     pub(super) starting: bool,
     /// How often in a row it could not be started.
     pub(super) refused: u32,
-    /// How often in a row one died before it was ready.
+    /// How often in a row one died before it was of use.
     pub(super) died_young: u32,
-    /// Of both, those while nobody was at work, since one got ready in any place.
+    /// Of both, those while nobody was at work, since one was of use in any place.
     pub(super) failures: u32,
     /// What the last of them said.
     pub(super) last_words: String,
@@ -51,6 +60,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Whether it has been ready for so long that its death would not be one of a worker that fails.
+    pub(super) fn is_grown(&self) -> bool {
+        self.ready_at.is_some_and(|at| at.elapsed() >= YOUNG)
+    }
+
     /// Sends the signal, if it was to be killed.
     pub(super) fn keep_killed(&self) {
         if let (true, Some(record)) = (self.killed, &self.record) {
@@ -90,7 +104,7 @@ impl Crew {
         }
     }
 
-    /// A worker died before it was ready.
+    /// A worker died before it was ready, or soon after and before it had run anything.
     pub(super) fn died_young(&mut self, worker: usize, how: &str) {
         let place = self.failed(worker, how);
         place.died_young += 1;
@@ -117,10 +131,15 @@ impl Crew {
         place
     }
 
-    /// A worker is ready: those that failed so far, in whichever place, were no crash loop.
     pub(super) fn one_is_ready(&mut self, worker: usize) {
-        self.workers.iter_mut().for_each(|worker| worker.failures = 0);
         self.workers[worker].ready = true;
+        self.workers[worker].ready_at = Some(Instant::now());
+    }
+
+    /// A worker has run a task, or was ready for long: those that failed so far, in whichever place, were no crash loop.
+    pub(super) fn one_is_of_use(&mut self, worker: usize) {
+        self.workers.iter_mut().for_each(|worker| worker.failures = 0);
+        self.workers[worker].of_use = true;
         self.workers[worker].died_young = 0;
     }
 
@@ -153,8 +172,11 @@ mod tests {
                 fails(&mut crew);
                 assert_eq!((crew.workers[1].failures, crew.crash_loop()), (n, None));
             }
-            // One got ready in the other place, and dies later.
+            // That one gets ready in the other place says nothing yet.
             crew.one_is_ready(0);
+            assert_eq!(crew.workers[1].failures, MOST_FAILURES - 1);
+            // It is of use, and dies later.
+            crew.one_is_of_use(0);
             (0..100).for_each(|_| fails(&mut crew));
             assert_eq!((crew.workers[1].failures, crew.crash_loop()), (0, None));
             crew.workers[0].ready = false;
@@ -181,11 +203,12 @@ mod tests {
         );
         let young = waits(|crew| crew.died_young(1, "died"));
         assert!(young[2].is_zero() && young[7..].iter().all(|wait| *wait >= Duration::from_millis(256)), "{young:?}");
-        // At work elsewhere or not.
-        crew.one_is_ready(0);
+        // At work elsewhere or not, and ready or not.
+        crew.one_is_of_use(0);
+        crew.one_is_ready(1);
         crew.died_young(1, "died");
         assert!(crew.workers[1].not_before.is_some());
-        crew.one_is_ready(1);
+        crew.one_is_of_use(1);
         crew.died_young(1, "died");
         assert!(crew.workers[1].not_before.is_none());
     }

@@ -137,6 +137,10 @@ impl Foreman {
                 trace::worker_ready(&self.desk.terms.name, index, worker.pid);
                 inner.crew.one_is_ready(index);
             }
+            let worker = &inner.crew.workers[index];
+            if !worker.of_use && self.desk.ground.ran(index) != worker.ran_before {
+                inner.crew.one_is_of_use(index);
+            }
             let mut state = record.state();
             if let Life::Ended { end, outcome } = &mut state.phase {
                 let (end, outcome) = (*end, outcome.take());
@@ -328,7 +332,7 @@ pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<
     let post = desk.ground.post(worker);
     // Before there is a process, which says there itself that it is ready.
     post.phase.store(STARTING, Ordering::Relaxed);
-    let since = ground::now();
+    let (since, ran_before) = (ground::now(), desk.ground.ran(worker));
     let started = origin.start(worker, desk.ground.file().as_fd(), Arc::clone(desk) as Arc<dyn Watcher>);
     let mut inner = desk.lock();
     let place = &mut inner.crew.workers[worker];
@@ -342,6 +346,9 @@ pub(super) fn start(desk: &Arc<Desk>, origin: &Origin, worker: usize) -> Result<
     let incarnation = place.incarnation;
     place.pid = pid;
     place.ready = false;
+    place.ready_at = None;
+    place.of_use = false;
+    place.ran_before = ran_before;
     place.refused = 0;
     place.record = Some(record);
     place.keep_killed();

@@ -103,6 +103,13 @@ impl Ground {
         self.at(self.plan.hand_at(hand))
     }
 
+    /// Tasks that were run at a worker's place, by all that were there.
+    pub(super) fn ran(&self, worker: usize) -> u64 {
+        // A worker may have written anything there.
+        let hands = self.plan.hands_of(worker);
+        hands.fold(0, |sum: u64, hand| sum.wrapping_add(self.hand(hand).ran.load(Ordering::Relaxed)))
+    }
+
     fn line_at(&self, line: usize) -> usize {
         assert!(line < self.plan.lines);
         self.plan.lines_at() + line * self.plan.line()
