@@ -136,7 +136,8 @@ impl Crew {
         self.workers[worker].ready_at = Some(Instant::now());
     }
 
-    /// A worker has run a task, or was ready for long: those that failed so far, in whichever place, were no crash loop.
+    /// A worker has run a task, or was ready for long: those that failed so far, in whichever place, were no crash
+    /// loop.
     pub(super) fn one_is_of_use(&mut self, worker: usize) {
         self.workers.iter_mut().for_each(|worker| worker.failures = 0);
         self.workers[worker].of_use = true;
