@@ -537,6 +537,30 @@ fn workers_that_die_as_soon_as_they_are_ready_are_a_crash_loop() {
     audit.expect_unchanged();
 }
 
+/// Whoever kills idle workers as soon as they are ready ends no pool by that.
+#[test]
+fn idle_workers_that_are_killed_are_no_crash_loop() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    for _ in 0..25 {
+        pool.wait_ready(HANG).unwrap();
+        let before = pool.worker_ids();
+        // SAFETY: sends a signal to a child.
+        unsafe { libc::kill(libc::pid_t::try_from(before[0]).unwrap(), libc::SIGKILL) };
+        let killed = Instant::now();
+        while pool.worker_ids() == before {
+            assert!(killed.elapsed() < HANG, "{:?}", pool.worker_stats());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    pool.wait_ready(HANG).unwrap();
+    pool.close();
+    assert_eq!(pool.join(), Ok(()));
+    drop(pool);
+    audit.expect_unchanged();
+}
+
 /// A pool of many workers bears what a pool of one does: each of them may fail a few times.
 #[test]
 fn many_workers_that_fail_once_each_are_no_crash_loop() {

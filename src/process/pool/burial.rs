@@ -1,5 +1,7 @@
 //! A worker has ended: what becomes of its place, and of the tasks that it had.
 
+use rustix::process::Signal;
+
 use super::super::record::Outcome;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
 use super::slot::{Phase, Word};
@@ -58,9 +60,12 @@ pub(super) fn bury(
     }
     // It left as it was told, and not in the middle of a task that exits.
     let planned = end.exited_well() && ready && victims.is_empty();
+    // One that was ready and that somebody else killed says nothing of those that come after it.
+    let by_others =
+        [Signal::KILL, Signal::TERM, Signal::INT].map(|signal| Some(signal.as_raw())).contains(&end.signal());
     if ready && (has_run || grown || killed || planned || !victims.is_empty()) {
         inner.crew.one_is_of_use(worker);
-    } else if !killed {
+    } else if !(killed || ready && by_others) {
         inner.crew.died_young(worker, &how);
     }
     trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
