@@ -129,10 +129,13 @@ impl Serialize for Refusable {
 fn sets_up(_: Refusable) {}
 
 /// Comes back, and has the process end when it is ready.
-fn dies_soon() {
-    std::thread::spawn(|| {
+fn dies_soon(exits: bool) {
+    std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(30));
         eprintln!("no such device");
+        if exits {
+            std::process::exit(0);
+        }
         std::process::abort();
     });
 }
@@ -520,21 +523,24 @@ fn a_crash_loop_ends_in_an_error_with_the_last_words() {
 #[test]
 fn workers_that_die_as_soon_as_they_are_ready_are_a_crash_loop() {
     let _alone = alone();
-    let audit = Audit::now();
-    let pool = ProcessPool::builder().workers(1).capture_stderr(4096).initializer(dies_soon, ()).build().unwrap();
-    let terminate = Terminate(&pool);
-    let made = Instant::now();
-    while !pool.is_closed() {
-        assert!(made.elapsed() < HANG / 2, "{:?}", pool.worker_stats());
-        std::thread::sleep(Duration::from_millis(1));
+    for exits in [false, true] {
+        let audit = Audit::now();
+        let pool =
+            ProcessPool::builder().workers(1).capture_stderr(4096).initializer(dies_soon, (exits,)).build().unwrap();
+        let terminate = Terminate(&pool);
+        let made = Instant::now();
+        while !pool.is_closed() {
+            assert!(made.elapsed() < HANG / 2, "{:?}", pool.worker_stats());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        pool.close();
+        let ended = pool.join();
+        let Err(error @ PoolError::CrashLoop { deaths: 20, .. }) = ended else { panic!("{ended:?}") };
+        assert!(error.to_string().contains("no such device"), "{error}");
+        drop(terminate);
+        drop(pool);
+        audit.expect_unchanged();
     }
-    pool.close();
-    let ended = pool.join();
-    let Err(error @ PoolError::CrashLoop { deaths: 20, .. }) = ended else { panic!("{ended:?}") };
-    assert!(error.to_string().contains("no such device"), "{error}");
-    drop(terminate);
-    drop(pool);
-    audit.expect_unchanged();
 }
 
 /// Whoever kills idle workers as soon as they are ready ends no pool by that.

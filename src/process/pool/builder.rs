@@ -194,7 +194,8 @@ impl ProcessPoolBuilder {
     /// Called in each worker, and in each that replaces one, before it takes tasks. The function is listed in
     /// [`tasks!`](crate::tasks). One that panics or exits is a worker that died, and so is one that ends its process just
     /// after: after 20 of them in a row in one worker's place, while none is at work in any, the pool gives up with
-    /// [`PoolError::CrashLoop`](crate::PoolError::CrashLoop).
+    /// [`PoolError::CrashLoop`](crate::PoolError::CrashLoop). One that was ready and is killed by others (`SIGKILL`, `SIGTERM`,
+    /// `SIGINT`) does not count.
     ///
     /// It may take as long as it likes: no time limit is for it, tasks wait for a worker that is ready, and so do
     /// [`join`](ProcessPool::join) and the pool's drop. Where it may never return, [`ProcessPool::wait_ready`] tells, and

@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use super::super::record::Outcome;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
 use super::slot::{Phase, Word};
+use super::spec::LEAVE;
 use super::stats::Count;
 use super::task::Task;
 use super::{line, trace};
@@ -63,7 +64,9 @@ pub(super) fn bury(
     // One that was ready and that somebody else killed says nothing of those that come after it.
     let by_others =
         [Signal::KILL, Signal::TERM, Signal::INT].map(|signal| Some(signal.as_raw())).contains(&end.signal());
-    if ready && (has_run || grown || killed || planned || !victims.is_empty()) {
+    // Told to leave, or with no suspects left; others that exit with nothing run do so by themselves.
+    let is_sent_off = worker == desk.terms.workers || desk.ground.head().orders.load(Ordering::Relaxed) == LEAVE;
+    if ready && (has_run || grown || killed || (planned && is_sent_off) || !victims.is_empty()) {
         inner.crew.one_is_of_use(worker);
     } else if !(killed || ready && by_others) {
         inner.crew.died_young(worker, &how);
