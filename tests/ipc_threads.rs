@@ -553,6 +553,22 @@ fn who_was_notified_in_time_is_told_so_however_late_it_gets_the_lock() {
 }
 
 #[test]
+fn time_is_over_for_two_that_wait_and_nobody_notifies() {
+    let (lock, changed) = (Lock::new(0_u8).unwrap(), Condition::new().unwrap());
+    let wait = &|delay: u64| {
+        thread::sleep(Duration::from_millis(delay));
+        let mut guard = lock.lock().unwrap();
+        changed.wait_timeout(&mut guard, Duration::from_millis(60)).unwrap()
+    };
+    // The second begins to wait while the first sleeps. On a busy machine it may do so just before that, and then the first
+    // wakes early; not each time.
+    let told = (0..9).map(|_| {
+        thread::scope(|scope| [0, 20].map(|delay| scope.spawn(move || wait(delay))).map(|one| one.join().unwrap()))
+    });
+    assert!(told.filter(|told| *told == [false; 2]).count() >= 5, "nobody notified");
+}
+
+#[test]
 fn a_lock_that_was_poisoned_during_a_wait_stays_so_until_it_is_recovered() {
     let (lock, changed) = (Lock::new([0_u32; 2]).unwrap(), Condition::new().unwrap());
     let (same, notifies) = (lock.clone(), changed.clone());

@@ -69,7 +69,7 @@ impl Condition {
         self.wait_until(guard, None).map(|_| ())
     }
 
-    /// As [`wait`](Self::wait), for some time; false if it is over.
+    /// As [`wait`](Self::wait), for some time; false if it was over before anybody woke this.
     ///
     /// # Errors
     /// Those of [`wait`](Self::wait).
@@ -125,9 +125,11 @@ impl Condition {
         // Whoever was notified is told so, however long it takes to get the lock: nobody else was.
         let in_time = loop {
             let left = deadline.map_or(TICK, |deadline| deadline.saturating_duration_since(Instant::now()));
-            self.signal().sleep(announced, Some(left.min(TICK)));
-            if left.is_zero() || self.signal().has_changed(announced) || self.inner.check().is_err() {
-                break !left.is_zero();
+            let slept = self.signal().sleep(announced, Some(left.min(TICK)));
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            // It has also changed when another begins to wait: that alone is no reason to say that there is time left.
+            if over || self.signal().has_changed(announced) || self.inner.check().is_err() {
+                break !(over && slept);
             }
         };
         step::reach(56);
@@ -135,7 +137,9 @@ impl Condition {
         let found = loop {
             match lock.acquire(None) {
                 Ok(found) => break found,
-                Err(error) if lock.hold.check().is_err() || error == ShmError::Damaged.into() => {
+                Err(error)
+                    if lock.hold.check().is_err() || (error == ShmError::Damaged.into() && !lock.is_foreign()) =>
+                {
                     guard.lose();
                     return Err(error);
                 }

@@ -122,10 +122,15 @@ impl Inner {
         member.is_some_and(|member| holder == Holder::new(member.index, member.generation))
     }
 
-    /// Takes the lock away from one that there is not: somebody wrote it into the word. One that is no member, and said so
-    /// when it took the lock, keeps it.
+    /// Whether one has it that is no member, and said so when it took it: it gives it back, or nobody hears of its death.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.word().holder() == Some(Holder::FOREIGN)
+    }
+
+    /// Takes the lock away from one that there is not: somebody wrote it into the word.
     fn disown(&self) {
-        if let Some(holder) = self.word().holder().filter(|holder| *holder != Holder::FOREIGN)
+        if let Some(holder) = self.word().holder()
+            && !self.is_foreign()
             && !self.is_known(holder)
         {
             self.word().sweep(holder);
@@ -327,8 +332,13 @@ impl<T: Plain> DerefMut for Guard<'_, T> {
 impl<T: Plain> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if self.lost {
+            // SAFETY: made of a box by `lose`; nobody has a reference to it, since they borrow this.
+            drop(unsafe { Box::from_raw(self.value.as_ptr()) });
+            return;
+        }
         // A copy of the process, made by fork while this was held, has nothing to give back.
-        if self.lost || !(self.foreign || self.lock.inner.hold.here.is_still()) {
+        if !self.foreign && !self.lock.inner.hold.here.is_still() {
             return;
         }
         let poisoned = self.mending || (std::thread::panicking() && !self.panicked);

@@ -127,8 +127,10 @@ impl Waiter {
                 if let Some(result) = done() {
                     return result;
                 }
-                let untimed =
-                    fenced && deadline.is_none() && sleepers::without_clock(signal, || signal.sleep(announced, None));
+                let sleep = || {
+                    signal.sleep(announced, None);
+                };
+                let untimed = fenced && deadline.is_none() && sleepers::without_clock(signal, sleep);
                 if !untimed {
                     signal.sleep(announced, Some(left.min(if fenced { TICK } else { OVERLOOKED })));
                 }

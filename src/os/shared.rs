@@ -153,15 +153,17 @@ fn file_size_limit() -> u64 {
     limit.rlim_cur
 }
 
-/// Sleeps while `word`, which processes share, holds `expected`: until woken, or for `most`. May return early.
-pub(crate) fn shared_wait(word: &AtomicU32, expected: u32, most: Option<Duration>) {
+/// Sleeps while `word`, which processes share, holds `expected`: until woken, or for `most`. May return early. True: it slept
+/// for so long, and nobody woke it.
+pub(crate) fn shared_wait(word: &AtomicU32, expected: u32, most: Option<Duration>) -> bool {
     let timeout = most.map(|most| libc::timespec {
         tv_sec: libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(most.subsec_nanos()),
     });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the kernel reads the word and the timeout, which live through the call.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, timeout) };
+    let result = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, timeout) };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
 /// Wakes at most `most` of those that sleep on `word`, in whatever process; how many there were.

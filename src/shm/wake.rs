@@ -45,9 +45,9 @@ impl Signal {
         (seen & !SLEEPERS).wrapping_add(ONE) | SLEEPERS
     }
 
-    /// Sleeps if nobody woke since [`announce`](Self::announce) gave this value.
-    pub(crate) fn sleep(&self, announced: u32, most: Option<Duration>) {
-        os::shared_wait(&self.0, announced, most);
+    /// Sleeps if nobody woke since [`announce`](Self::announce) gave this value. True: for so long, and nobody woke it.
+    pub(crate) fn sleep(&self, announced: u32, most: Option<Duration>) -> bool {
+        os::shared_wait(&self.0, announced, most)
     }
 
     /// Whether somebody woke, or announced itself, since.

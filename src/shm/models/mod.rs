@@ -33,16 +33,17 @@ pub(crate) mod futex {
     }
 
     /// The look at the word and the lying down are one step, as they are in the system.
-    pub(crate) fn shared_wait(word: &AtomicU32, expected: u32, _: Option<Duration>) {
+    pub(crate) fn shared_wait(word: &AtomicU32, expected: u32, _: Option<Duration>) -> bool {
         let mut beds = BEDS.lock().unwrap();
         if word.load(Ordering::SeqCst) != expected {
-            return;
+            return false;
         }
         let bed = loom::sync::Arc::new(loom::sync::Condvar::new());
         beds.push((key(word), loom::sync::Arc::clone(&bed)));
         while beds.iter().any(|(_, other)| loom::sync::Arc::ptr_eq(other, &bed)) {
             beds = bed.wait(beds).unwrap();
         }
+        false
     }
 
     pub(crate) fn shared_wake(word: &AtomicU32, most: i32) -> usize {
