@@ -360,6 +360,9 @@ impl<T: Plain + fmt::Display> fmt::Display for Guard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+    use std::time::Instant;
+
     use super::Lock;
     use crate::ipc::{Condition, LockError, ShmError};
     use crate::shm;
@@ -367,34 +370,47 @@ mod tests {
     /// A holder that there is not: of a member's number, in a generation that is not its, or of no member's number at all.
     const NOBODY: [u32; 2] = [0x1234_5001, 0x3FF];
 
+    /// Whether the thread comes to its end; it is left alone where it does not.
+    fn ends(test: impl FnOnce() + Send + 'static) -> bool {
+        let thread = std::thread::spawn(test);
+        let start = Instant::now();
+        while !thread.is_finished() && start.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.is_finished() && thread.join().is_ok()
+    }
+
     #[test]
     fn rubbish_in_a_locks_word_holds_up_nobody_for_ever() {
         let _alone = shm::alone();
-        std::thread::scope(|scope| {
-            for word in NOBODY {
-                scope.spawn(move || {
-                    let lock = Lock::new(1_u8).unwrap();
-                    lock.inner.word().spoil(word);
-                    assert_eq!(*lock.lock_recovering(|value| *value = 2), 2, "{word:x}: it was repaired");
-                    assert_eq!(*lock.lock().unwrap(), 2, "{word:x}");
+        for word in NOBODY {
+            assert!(ends(move || {
+                let lock = Lock::new(1_u8).unwrap();
+                lock.inner.word().spoil(word);
+                assert_eq!(*lock.lock_recovering(|value| *value = 2), 2, "{word:x}: it was repaired");
+                assert_eq!(*lock.lock().unwrap(), 2, "{word:x}");
+            }));
+        }
+    }
+
+    #[test]
+    fn rubbish_in_a_locks_word_holds_up_no_wait_for_a_condition() {
+        let _alone = shm::alone();
+        assert!(ends(|| {
+            let (lock, changed) = (Lock::new(1_u8).unwrap(), Condition::new().unwrap());
+            let mut guard = lock.lock().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while lock.is_locked() {
+                        std::thread::yield_now();
+                    }
+                    lock.inner.word().spoil(NOBODY[0]);
+                    changed.notify_all();
                 });
-            }
-            scope.spawn(|| {
-                let (lock, changed) = (Lock::new(1_u8).unwrap(), Condition::new().unwrap());
-                let mut guard = lock.lock().unwrap();
-                std::thread::scope(|scope| {
-                    scope.spawn(|| {
-                        while lock.is_locked() {
-                            std::thread::yield_now();
-                        }
-                        lock.inner.word().spoil(NOBODY[0]);
-                        changed.notify_all();
-                    });
-                    let lost = Err(LockError::Memory(ShmError::Damaged));
-                    assert_eq!(changed.wait(&mut guard), lost);
-                    assert_eq!(changed.wait(&mut guard), lost, "it is not held any more");
-                });
+                let lost = Err(LockError::Memory(ShmError::Damaged));
+                assert_eq!(changed.wait(&mut guard), lost);
+                assert_eq!(changed.wait(&mut guard), lost, "it is not held any more");
             });
-        });
+        }));
     }
 }

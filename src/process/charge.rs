@@ -14,6 +14,7 @@ use super::codec::Arrived;
 use super::record::{Outcome, Record, Watcher};
 use super::registry::Identity;
 use super::source;
+use super::turn::Turn;
 use super::wire::{Kind, Message, Reader, difference};
 use crate::os::launch::Launched;
 use crate::os::process::{End, kill_group, peek, reap};
@@ -21,32 +22,6 @@ use crate::shm::Member;
 
 /// What a pipe takes at once, in bytes, if it says that it has room.
 const A_WRITE: usize = 4096;
-/// How many reads are made in one go.
-const READS: usize = 16;
-
-/// How much is read in one go. Whoever writes may never stop, and others have to be heard and reaped too.
-struct Turn {
-    /// Bytes.
-    left: usize,
-    /// What a read counts as at least: one byte after another is not for ever either.
-    least: usize,
-}
-
-impl Turn {
-    /// Some reads of `most` bytes, and the rest is reported again. Once the child has `ended` all that is there, for it said
-    /// that before; what others say in its place from then on is nobody's.
-    fn new(fd: BorrowedFd<'_>, most: usize, ended: bool) -> Self {
-        let there = if ended { rustix::io::ioctl_fionread(fd).ok() } else { None };
-        match there.and_then(|there| there.try_into().ok()) {
-            Some(left) => Self { left, least: 1 },
-            None => Self { left: READS * most, least: most },
-        }
-    }
-
-    fn took(&mut self, len: usize) {
-        self.left = self.left.saturating_sub(len.max(self.least));
-    }
-}
 
 /// Whether writing to our standard error waits for nobody, or fails.
 pub(super) fn stderr_has_room() -> bool {
@@ -361,8 +336,9 @@ mod tests {
     use rustix::pipe::{PipeFlags, pipe_with};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-    use super::{A_WRITE, Charge, End, Given, Launched, Outcome, READS, Watcher, Worker};
+    use super::{A_WRITE, Charge, End, Given, Launched, Outcome, Watcher, Worker};
     use crate::primitive::{AtomicUsize, Ordering};
+    use crate::process::turn::READS;
     use crate::process::wire::{Greeting, Kind, header};
     use crate::process::{channel, registry};
 

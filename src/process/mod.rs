@@ -57,6 +57,7 @@ mod supervisor;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "adds to tables that the linker makes")]
 mod tests;
+mod turn;
 mod wire;
 
 pub use error::{Payload, ProcessError};

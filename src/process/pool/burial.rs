@@ -59,14 +59,14 @@ pub(super) fn bury(
             victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
         }
     }
+    // Told to leave, or with no suspects left; others that exit with nothing run do so by themselves.
+    let is_sent_off = worker == desk.terms.workers || desk.ground.head().orders.load(Ordering::Relaxed) == LEAVE;
     // It left as it was told, and not in the middle of a task that exits.
-    let planned = end.exited_well() && ready && victims.is_empty();
+    let planned = end.exited_well() && ready && victims.is_empty() && (has_run || is_sent_off);
     // One that was ready and that somebody else killed says nothing of those that come after it.
     let by_others =
         [Signal::KILL, Signal::TERM, Signal::INT].map(|signal| Some(signal.as_raw())).contains(&end.signal());
-    // Told to leave, or with no suspects left; others that exit with nothing run do so by themselves.
-    let is_sent_off = worker == desk.terms.workers || desk.ground.head().orders.load(Ordering::Relaxed) == LEAVE;
-    if ready && (has_run || grown || killed || (planned && is_sent_off) || !victims.is_empty()) {
+    if ready && (has_run || grown || killed || planned || !victims.is_empty()) {
         inner.crew.one_is_of_use(worker);
     } else if !(killed || ready && by_others) {
         inner.crew.died_young(worker, &how);

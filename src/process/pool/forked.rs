@@ -1,7 +1,6 @@
 //! Whether this process is a bare fork of one that had a pool: it has none of its workers.
 
-use std::sync::Once;
-
+use crate::os::Once;
 use crate::primitive::{AtomicBool, Ordering};
 use crate::task::PoolError;
 
@@ -15,7 +14,7 @@ extern "C" fn forked() {
 /// From now on, children know that they are.
 pub(super) fn follow() {
     static FOLLOWED: Once = Once::new();
-    FOLLOWED.call_once(|| crate::os::shared::in_forked_child(forked));
+    FOLLOWED.call(|| crate::os::shared::in_forked_child(forked));
 }
 
 pub(super) fn expect_not_forked() -> Result<(), PoolError> {
