@@ -332,22 +332,6 @@ fn a_handle_goes_nowhere_but_through_millpond() {
 }
 
 #[test]
-fn a_slice_that_was_moved_is_empty_and_cannot_move_twice() {
-    #[derive(Serialize, Deserialize)]
-    struct Twice(std::sync::Arc<SharedSlice<u8>>, std::sync::Arc<SharedSlice<u8>>);
-    let queue: Queue<Twice> = Queue::bounded(2).unwrap();
-    let slice = std::sync::Arc::new(SharedSlice::from_slice(&[1_u8; 8]).unwrap());
-    let error = queue.put(Twice(slice.clone(), slice.clone())).unwrap_err();
-    assert_eq!(error, QueueError::Memory(ShmError::Stale));
-    assert_eq!(slice[..], [1; 8], "it stayed");
-    let queue: Queue<std::sync::Arc<SharedSlice<u8>>> = Queue::bounded(2).unwrap();
-    queue.put(slice.clone()).unwrap();
-    assert!(slice.is_empty());
-    assert!(matches!(queue.put(slice), Err(QueueError::Encode(_))));
-    assert_eq!(queue.get().unwrap()[..], [1; 8]);
-}
-
-#[test]
 fn what_a_slice_leaves_is_not_found_in_what_is_made_after_it() {
     let soil = || {
         let mut slice = SharedSlice::<u8>::unspecified(1000).unwrap();

@@ -76,16 +76,23 @@ pub(super) enum Unsendable {
     Memory(ShmError),
 }
 
-/// Makes an empty message one of a value. Its handles move when the message is sent: the value is to be dropped then.
+/// Makes an empty message one of a value. Gives the value back, which is best dropped after the message was sent, unless
+/// something in it moves: it is gone then.
 #[inline]
-pub(super) fn pack<T: Serialize>(ready: &mut Ready, value: &T) -> Result<(), Unsendable> {
+pub(super) fn pack<T: Serialize>(ready: &mut Ready, value: T) -> Result<Option<T>, Unsendable> {
     if is_bytes::<T>() {
         // SAFETY: T is Vec<u8>, as the ids of the types say; neither has a lifetime in it.
-        let bytes = unsafe { &*core::ptr::from_ref(value).cast::<Vec<u8>>() };
-        return ready.fill(bytes).map_err(Unsendable::Memory);
+        let bytes = unsafe { &*core::ptr::from_ref(&value).cast::<Vec<u8>>() };
+        ready.fill(bytes).map_err(Unsendable::Memory)?;
+        return Ok(Some(value));
     }
-    ready.encode(value).map_err(Unsendable::Encode)?;
-    ready.prepare().map_err(Unsendable::Memory)
+    ready.encode(&value).map_err(Unsendable::Encode)?;
+    ready.prepare().map_err(Unsendable::Memory)?;
+    if !ready.moves() {
+        return Ok(Some(value));
+    }
+    ready.take_over(|| drop(value)).map_err(Unsendable::Encode)?;
+    Ok(None)
 }
 
 /// Makes a value of a message; the handles that it doesn't take are released.

@@ -145,10 +145,8 @@ pub fn decode(bytes: &[u8]) {
     shm::fresh();
     // Something that numbers can hit.
     let (Ok(queue), Ok(member)) = (Queue::<u8>::bounded(1), shm::here().map(|here| here.member())) else { return };
-    let value = (queue.clone(), SharedSlice::<u8>::new(4).ok());
-    let Ok(packet) = message::encode(&value) else { return };
+    let Ok(packet) = message::encode((queue.clone(), SharedSlice::<u8>::new(4).ok())) else { return };
     let good = packet.send_to(member, |_| true).expect("the slice is still here");
-    drop(value);
     let mut mixed = good.clone();
     for (at, byte) in bytes.iter().enumerate().take(good.len()) {
         mixed[at] ^= byte;

@@ -21,8 +21,7 @@ pub(super) fn serialize<S: Serializer>(hold: &Hold, serializer: S) -> Result<S::
     }
     let here = crate::shm::here().map_err(S::Error::custom)?;
     let token = transit::make_token(here, hold.id).map_err(S::Error::custom)?;
-    let listed = message::list(token).ok_or_else(|| S::Error::custom(ELSEWHERE))?;
-    serializer.serialize_u64(listed.bits())
+    serializer.serialize_u64(listed(token)?.bits())
 }
 
 /// Decodes a handle of this shape.
@@ -44,10 +43,10 @@ pub(super) fn deserialize_one_of<'de, D: Deserializer<'de>>(
     hold.map_err(D::Error::custom)
 }
 
-/// Encodes a handle that moves, by the number under which this process owns it.
-pub(super) fn serialize_moving<S: Serializer>(owned: Id, serializer: S) -> Result<S::Ok, S::Error> {
-    let listed = message::list(owned).ok_or_else(|| S::Error::custom(ELSEWHERE))?;
-    serializer.serialize_u64(listed.bits())
+/// Lists a handle in the message that is being encoded, by the number under which this process owns it: the number that
+/// travels.
+pub(super) fn listed<E: serde::ser::Error>(owned: Id) -> Result<Id, E> {
+    message::list(owned).ok_or_else(|| E::custom(ELSEWHERE))
 }
 
 /// The number of a handle in the message that is being decoded: it is this process's now.
@@ -67,9 +66,4 @@ pub(super) fn taken_with_length<'de, D: Deserializer<'de>>(deserializer: D) -> R
     let (bits, len) = <(u64, u64)>::deserialize(deserializer)?;
     let id = message::take(Id::from_bits(bits)).ok_or_else(|| D::Error::custom(ShmError::Stale))?;
     Ok((id, len))
-}
-
-/// The error for a slice that can't be encoded.
-pub(super) fn serialize_nothing<S: Serializer>(_: S) -> Result<S::Ok, S::Error> {
-    if message::is_sending() { Err(S::Error::custom(ShmError::Stale)) } else { Err(S::Error::custom(ELSEWHERE)) }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
-use serde::ser::{Error as _, Serialize, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 use super::codec::{self, Unsendable};
 use super::error::{FromLane, PipeError};
@@ -21,7 +21,7 @@ use crate::shm::making::Making;
 use crate::shm::object::Hold;
 use crate::shm::shape::{Kind, Shape};
 use crate::shm::wake::Signal;
-use crate::shm::{self, Here, bodies, free};
+use crate::shm::{self, Here, bodies, free, message};
 
 /// One of the two ends of a pipe: sends `S`, receives `R`.
 ///
@@ -145,7 +145,7 @@ impl<S, R> PipeEnd<S, R> {
         other.is_none_or(|state| state == State::Free)
     }
 
-    /// Whether this end was moved to another process.
+    /// Whether this end was taken away: somebody wrote over what says that it is this process's.
     fn is_gone(&self) -> bool {
         let end = self.hold.head().map(|head| Word::load(&head.ends[self.side]));
         end != Some(Word::owned(self.hold.here.me(), self.end.generation()))
@@ -186,7 +186,7 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// [`Disconnected`](PipeError::Disconnected), [`Encode`](PipeError::Encode), [`Memory`](PipeError::Memory).
     #[inline]
     pub fn send(&mut self, message: S) -> Result<(), PipeError> {
-        self.send_until(&message, None)
+        self.send_until(message, None)
     }
 
     /// Sends a message if there is room at this moment.
@@ -195,7 +195,7 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// [`Full`](PipeError::Full), and those of [`send`](Self::send).
     pub fn try_send(&mut self, message: S) -> Result<(), PipeError> {
         let mut ready = Ready::new(self.here()?);
-        pack(&mut ready, &message)?;
+        let _rest = pack(&mut ready, message)?;
         self.try_ready(&mut ready)
     }
 
@@ -204,13 +204,13 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// # Errors
     /// [`TimedOut`](PipeError::TimedOut), and those of [`send`](Self::send).
     pub fn send_timeout(&mut self, message: S, timeout: Duration) -> Result<(), PipeError> {
-        self.send_until(&message, wait::deadline(timeout))
+        self.send_until(message, wait::deadline(timeout))
     }
 
     #[inline]
-    fn send_until(&self, message: &S, deadline: Option<Instant>) -> Result<(), PipeError> {
+    fn send_until(&self, message: S, deadline: Option<Instant>) -> Result<(), PipeError> {
         let mut ready = Ready::new(self.here()?);
-        pack(&mut ready, message)?;
+        let _rest = pack(&mut ready, message)?;
         match self.try_ready(&mut ready) {
             Err(PipeError::Full) => {
                 let lane = self.lane(self.side);
@@ -231,7 +231,7 @@ impl<S: Serialize, R> PipeEnd<S, R> {
 }
 
 #[inline]
-fn pack<S: Serialize>(ready: &mut Ready, message: &S) -> Result<(), PipeError> {
+fn pack<S: Serialize>(ready: &mut Ready, message: S) -> Result<Option<S>, PipeError> {
     codec::pack(ready, message).map_err(|error| match error {
         Unsendable::Encode(error) => PipeError::Encode(error),
         Unsendable::Memory(error) => PipeError::Memory(error),
@@ -300,7 +300,9 @@ impl<S, R: DeserializeOwned> PipeEnd<S, R> {
 
 impl<S, R> Drop for PipeEnd<S, R> {
     fn drop(&mut self) {
-        if let Ok(here) = shm::here() {
+        if !message::is_taken_over(self.end)
+            && let Ok(here) = shm::here()
+        {
             free::close_end(here.segment, here.me(), self.end);
         }
     }
@@ -316,13 +318,10 @@ impl<S, R> fmt::Debug for PipeEnd<S, R> {
     }
 }
 
-/// Only inside Millpond's own messages: the end moves, and this process's value of it is empty afterwards.
+/// Only inside Millpond's own messages, in which the end moves.
 impl<S, R> Serialize for PipeEnd<S, R> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        if self.is_gone() {
-            return Err(Z::Error::custom(shm::ShmError::Stale));
-        }
-        handle::serialize_moving(self.end, serializer)
+        serializer.serialize_u64(handle::listed::<Z::Error>(self.end)?.bits())
     }
 }
 

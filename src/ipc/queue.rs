@@ -214,7 +214,7 @@ impl<T: Serialize> Queue<T> {
     /// [`Closed`](QueueError::Closed), [`Encode`](QueueError::Encode), [`Memory`](QueueError::Memory).
     #[inline]
     pub fn put(&self, value: T) -> Result<(), QueueError> {
-        self.put_until(&value, None)
+        self.put_until(value, None)
     }
 
     /// Puts a value at the end if there is a place at this moment.
@@ -230,7 +230,7 @@ impl<T: Serialize> Queue<T> {
             return Err(QueueError::Full);
         }
         let mut ready = Ready::new(here);
-        pack(&mut ready, &value)?;
+        let _rest = pack(&mut ready, value)?;
         self.inner.send(here, &mut ready)
     }
 
@@ -239,14 +239,14 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// [`TimedOut`](QueueError::TimedOut), and those of [`put`](Self::put).
     pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), QueueError> {
-        self.put_until(&value, wait::deadline(timeout))
+        self.put_until(value, wait::deadline(timeout))
     }
 
     #[inline]
-    fn put_until(&self, value: &T, deadline: Option<Instant>) -> Result<(), QueueError> {
+    fn put_until(&self, value: T, deadline: Option<Instant>) -> Result<(), QueueError> {
         let here = shm::here()?;
         let mut ready = Ready::new(here);
-        pack(&mut ready, value)?;
+        let _rest = pack(&mut ready, value)?;
         match self.inner.send(here, &mut ready) {
             Err(QueueError::Full) => self.put_waiting(here, &mut ready, deadline),
             other => other,
@@ -276,7 +276,7 @@ impl<T: Serialize> Queue<T> {
 }
 
 #[inline]
-fn pack<T: Serialize>(ready: &mut Ready, value: &T) -> Result<(), QueueError> {
+fn pack<T: Serialize>(ready: &mut Ready, value: T) -> Result<Option<T>, QueueError> {
     codec::pack(ready, value).map_err(|error| match error {
         Unsendable::Encode(error) => QueueError::Encode(error),
         Unsendable::Memory(error) => QueueError::Memory(error),

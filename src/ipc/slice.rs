@@ -6,15 +6,13 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
-use serde::ser::{Error as _, Serialize, SerializeTuple, Serializer};
+use serde::ser::{Serialize, SerializeTuple, Serializer};
 
 use super::codec::Plain;
 use super::handle;
 use crate::primitive::Ordering;
-use crate::shm::block::Word;
 use crate::shm::id::{Id, Kind as IdKind};
 use crate::shm::message;
-use crate::shm::segment::Entry;
 use crate::shm::shape::{Kind, Shape};
 use crate::shm::{self, Here, ShmError, free, step, store};
 
@@ -25,9 +23,9 @@ use crate::shm::{self, Here, ShmError, free, step, store};
 /// the system's pages behind it when it is dropped, up to 64 MiB for all free blocks together, and is used again. A
 /// process that dies leaves none behind.
 ///
-/// The bytes are trusted: a process that writes over shared memory can change them under their owner. After it was moved
-/// away, through a shared reference such as an `Arc`, a slice is empty. References to its bytes that were taken before are
-/// not seen, and whoever has it next writes over what they refer to: have none left when a slice behind an `Arc` is sent.
+/// The bytes are trusted: a process that writes over shared memory can change them under their owner. What is sent has no
+/// other owner: where something else holds the slice too, as the clone of an `Arc` around it does, sending it is an error,
+/// and it stays.
 ///
 /// ```
 /// use millpond::ipc::{Queue, SharedSlice};
@@ -42,7 +40,6 @@ pub struct SharedSlice<T> {
     here: Here,
     /// The block, in the generation in which this process owns it.
     id: Id,
-    entry: &'static Entry,
     first: NonNull<T>,
     len: usize,
     values: PhantomData<T>,
@@ -85,8 +82,7 @@ impl<T: Plain> SharedSlice<T> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or(ShmError::TooLarge { bytes: usize::MAX })?;
         // Blocks are aligned to their size, and that is at least the alignment of what they hold.
         let taken = store::take(here.segment, here.me(), bytes.max(align_of::<T>()))?;
-        let slice =
-            Self { here, id: taken.id, entry: taken.entry, first: taken.bytes.cast(), len, values: PhantomData };
+        let slice = Self { here, id: taken.id, first: taken.bytes.cast(), len, values: PhantomData };
         let dirty = taken.soil(bytes);
         taken.entry.content.store(Shape::of::<T>(Kind::Bytes).bits(), Ordering::Release);
         step::reach(26);
@@ -107,11 +103,11 @@ impl<T: Plain> SharedSlice<T> {
     }
 }
 
+#[cfg(test)]
 impl<T> SharedSlice<T> {
-    /// Whether this process still owns it.
-    #[inline]
-    fn is_ours(&self) -> bool {
-        Word::load(&self.entry.word) == Word::owned(self.here.me(), self.id.generation())
+    /// Where it is.
+    pub(super) fn block(&self) -> (Here, Id) {
+        (self.here, self.id)
     }
 }
 
@@ -119,26 +115,24 @@ impl<T> Deref for SharedSlice<T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
-        let len = if self.is_ours() { self.len } else { 0 };
-        // SAFETY: the block has room for so many values, is aligned, and is this process's alone; any bytes are values. It
-        // stays so until the slice is moved away, before which whoever shares it lets go of what this returns (see the type).
-        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), len) }
+        // SAFETY: the block has room for so many values, is aligned, and is this value's alone; any bytes are values. It stays
+        // so until this is dropped: a message that it moves in takes it over only then.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }
 }
 
 impl<T> DerefMut for SharedSlice<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        let len = if self.is_ours() { self.len } else { 0 };
         // SAFETY: as above, and the slice is borrowed uniquely.
-        unsafe { core::slice::from_raw_parts_mut(self.first.as_ptr(), len) }
+        unsafe { core::slice::from_raw_parts_mut(self.first.as_ptr(), self.len) }
     }
 }
 
 impl<T> Drop for SharedSlice<T> {
     fn drop(&mut self) {
-        // A child made by fork owns nothing of this; a slice that was moved away is another's.
-        if self.here.is_still() {
+        // A slice that moves is its message's from here on. A child made by fork owns nothing of this.
+        if !message::is_taken_over(self.id) && self.here.is_still() {
             store::give(self.here.segment, self.here.me(), self.id);
         }
     }
@@ -150,13 +144,10 @@ impl<T: fmt::Debug> fmt::Debug for SharedSlice<T> {
     }
 }
 
-/// Only inside Millpond's own messages: the slice moves, and this process's value of it is empty afterwards.
+/// Only inside Millpond's own messages, in which the slice moves.
 impl<T: Plain> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !message::is_sending() || !self.is_ours() {
-            return handle::serialize_nothing(serializer);
-        }
-        let listed = message::list(self.id).ok_or_else(|| S::Error::custom(NO_SLICE))?;
+        let listed = handle::listed(self.id)?;
         let mut pair = serializer.serialize_tuple(2)?;
         pair.serialize_element(&listed.bits())?;
         pair.serialize_element(&(self.len as u64))?;
@@ -190,6 +181,6 @@ impl<T: Plain> SharedSlice<T> {
             return None;
         }
         let first = here.segment.block(class, id.index())?.cast();
-        Some(Self { here, id, entry, first, len, values: PhantomData })
+        Some(Self { here, id, first, len, values: PhantomData })
     }
 }

@@ -9,26 +9,21 @@ use super::membership::Seat;
 use crate::shm::message::{self, Packet};
 use crate::shm::{Member, spare};
 
-/// A value's bytes for the process in that seat, or what speaks against it. The handles in the value are passed on,
-/// so the caller drops the value now.
-pub(super) fn encode<T: Serialize>(value: &T, to: &Seat) -> Result<Vec<u8>, String> {
-    encode_noted(value, to, &mut |_| true)
+/// A value's bytes for the process in that seat, or what speaks against it. The handles in the value are passed on.
+pub(super) fn encode<T: Serialize>(value: T, to: &Seat) -> Result<Vec<u8>, String> {
+    pass_on(message::encode(value).map_err(|error| error.to_string())?, to, &mut |_| true)
 }
 
 /// Called with a value's bytes before the handles in it are passed on: whether they are to be.
 pub(super) type Note<'a> = dyn FnMut(&[u8]) -> bool + 'a;
 
-/// The same as [`encode`]; where there are handles, `note` is called before they are passed on.
-pub(super) fn encode_noted<T: Serialize>(value: &T, to: &Seat, note: &mut Note<'_>) -> Result<Vec<u8>, String> {
-    pass_on(message::encode(value).map_err(|error| error.to_string())?, to, note)
-}
-
-/// The same, of a value that is in bytes already.
+/// The same as [`encode`], of a value that is in bytes already; where there are handles, `note` is called before they are
+/// passed on.
 pub(super) fn pass_on(packet: Packet, to: &Seat, note: &mut Note<'_>) -> Result<Vec<u8>, String> {
     let to = match to {
         Seat::Taken(member) => *member,
         // No handle, so it goes to nobody.
-        Seat::None(_) if packet.handles.0.is_empty() => Member { index: 0, generation: 0 },
+        Seat::None(_) if packet.handles.ids().is_empty() => Member { index: 0, generation: 0 },
         Seat::None(reason) => return Err(format!("a handle in it cannot travel: {reason}")),
     };
     packet.send_to(to, note).map_err(|error| error.to_string())

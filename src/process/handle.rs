@@ -107,15 +107,13 @@ where
         }
         let supervisor = supervisor::get()?;
         let membership = Membership::enlist();
-        let arguments = codec::encode(&self.arguments, &membership.child).map_err(|reason| ProcessError::Encode {
+        let arguments = codec::encode(self.arguments, &membership.child).map_err(|reason| ProcessError::Encode {
             what: Payload::Arguments,
             task: path,
             reason,
         })?;
         #[cfg_attr(not(test), expect(unused_mut, reason = "tests have something go wrong"))]
         let mut birth = Birth::new(task, self.name.clone(), arguments, self.handshake, membership);
-        // The handles among them are the child's now.
-        drop(self.arguments);
         #[cfg(test)]
         {
             birth.fault = self.fault;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::codec::{self, Note};
 use super::membership::Seat;
 use crate::panics::{drop_quietly, guarded, message};
+use crate::shm::message::Packet;
 
 /// The table. Its order is the linker's: the same in every process of one program.
 #[linkme::distributed_slice]
@@ -189,10 +190,11 @@ where
 
 /// Puts a value into bytes for the process in that seat.
 fn hand_over<R: Serialize>(value: R, to: &Seat, note: &mut Note<'_>) -> Ran {
-    let encoded = codec::encode_noted(&value, to, note);
-    // Its handles have gone by now, so what is left of it is no part of the call, whatever it does when it is dropped.
-    drop_quietly(value);
-    match encoded {
+    let mut packet = Packet::new();
+    let encoded = packet.encode(&value);
+    // What is left of it now is no part of the call, whatever it does when it is dropped.
+    let all = packet.take_over(|| _ = drop_quietly(value));
+    match encoded.and(all).map_err(|error| error.to_string()).and_then(|()| codec::pass_on(packet, to, note)) {
         Ok(bytes) => Ran::Returned(bytes),
         Err(reason) => Ran::Unencodable(reason),
     }

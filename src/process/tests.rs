@@ -135,8 +135,8 @@ fn the_table_finds_a_function_by_its_type_alone() {
     let place = registry::find_of(&add).unwrap();
     let entry = registry::entry(place).unwrap();
     assert!(entry.path().ends_with("tests::add"), "{entry:?}");
-    let sum = entry.run(&codec::encode(&(20_u32, 22_u32), &nobody).unwrap(), &nobody, &mut |_| true);
-    assert_eq!(sum, registry::Ran::Returned(codec::encode(&42_u32, &nobody).unwrap()));
+    let sum = entry.run(&codec::encode((20_u32, 22_u32), &nobody).unwrap(), &nobody, &mut |_| true);
+    assert_eq!(sum, registry::Ran::Returned(codec::encode(42_u32, &nobody).unwrap()));
     assert!(matches!(entry.run(&[0xff], &nobody, &mut |_| true), registry::Ran::Undecodable(_)));
     assert!(
         matches!(entry.run(&[0, 0, 0, 0, 1, 2, 3], &nobody, &mut |_| true), registry::Ran::Undecodable(reason) if reason.contains("left over"))

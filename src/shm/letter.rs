@@ -43,7 +43,7 @@ impl Ready {
     /// After [`encode`](Self::encode): everything that can be refused is granted.
     #[inline]
     pub(crate) fn prepare(&mut self) -> Result<(), ShmError> {
-        let handles = self.packet.handles.0.len();
+        let handles = self.packet.handles.ids().len();
         match self.packet.bytes.few() {
             Some(len) if len + 8 * handles <= INLINE => {
                 self.note = note(len, handles, 0);
@@ -51,6 +51,17 @@ impl Ready {
             }
             _ => self.carry(None),
         }
+    }
+
+    /// Whether there is something in it that moves, and is to be [taken over](Self::take_over) before it is sent.
+    #[inline]
+    pub(crate) fn moves(&self) -> bool {
+        !self.packet.handles.are_own()
+    }
+
+    /// See [`Packet::take_over`].
+    pub(crate) fn take_over(&mut self, let_go: impl FnOnce()) -> Result<(), CodecError> {
+        self.packet.take_over(let_go)
     }
 
     /// Makes it a message of these bytes, without encoding and without handles.
@@ -68,7 +79,7 @@ impl Ready {
     #[cold]
     fn carry(&mut self, bytes: Option<&[u8]>) -> Result<(), ShmError> {
         let bytes = bytes.unwrap_or_else(|| self.packet.bytes.as_slice());
-        let handles = &self.packet.handles.0;
+        let handles = self.packet.handles.ids();
         if handles.len() > MOST_HANDLES {
             return Err(ShmError::TooManyInTransit);
         }
@@ -97,17 +108,18 @@ impl Ready {
 
     /// All that is passed on, the carrier last.
     fn handles(&self) -> impl Iterator<Item = Id> {
-        self.packet.handles.0.iter().copied().chain(self.carrier.map(transit::travelling))
+        self.packet.handles.ids().iter().copied().chain(self.carrier.map(transit::travelling))
     }
 
     /// The handles that the slot lists.
     fn listed(&self) -> impl Iterator<Item = Id> {
         let carrier = self.carrier.map(transit::travelling);
-        let few = if carrier.is_some() { &[] } else { &self.packet.handles.0[..] };
+        let few = if carrier.is_some() { &[] } else { self.packet.handles.ids() };
         carrier.into_iter().chain(few.iter().copied())
     }
 
     fn pass_on(&self) -> Result<(), ShmError> {
+        debug_assert!(!self.moves(), "somebody else may hold what is sent");
         for (n, id) in self.handles().enumerate() {
             if let Err(error) = transit::send(self.here, id, NOBODY) {
                 self.handles().take(n).for_each(|id| transit::unsend(self.here, id, NOBODY));

@@ -1,8 +1,9 @@
 //! Values as bytes, with handles inside: the only encoder in which a queue, a lock or a slice may travel.
 //!
-//! While a value is encoded its handles list themselves here, and nothing has happened to them yet. When the message is
-//! sent each is passed on by one step of its header; a handle that arrives is claimed by one step. A handle that nobody
-//! claims is released with the message.
+//! While a value is encoded its handles list themselves here, and nothing has happened to them yet. Then the value goes: by
+//! being dropped, what moves is proved to be held by nobody else, and is the message's. When that is sent each handle is
+//! passed on by one step of its header; a handle that arrives is claimed by one step. A handle that nobody claims is
+//! released with the message.
 
 use core::cell::Cell;
 use core::fmt;
@@ -137,7 +138,9 @@ impl postcard::ser_flavors::Flavor for Into<'_> {
 
 std::thread_local! {
     /// The list of the message that this thread encodes.
-    static SENDING: Cell<Option<NonNull<Vec<Id>>>> = const { Cell::new(None) };
+    static SENDING: Cell<Option<NonNull<Unsent>>> = const { Cell::new(None) };
+    /// The list of the message whose value this thread drops.
+    static TAKING_OVER: Cell<Option<NonNull<Unsent>>> = const { Cell::new(None) };
     /// The handles of the message that this thread decodes: claimed already.
     static RECEIVING: Cell<Option<NonNull<Vec<Id>>>> = const { Cell::new(None) };
 }
@@ -149,8 +152,17 @@ pub(crate) fn list(owned: Id) -> Option<Id> {
     let list = SENDING.get()?;
     let id = transit::travelling(owned);
     // SAFETY: `encode` is on this thread's stack, below this call, and uses the list only afterwards.
-    unsafe { (*list.as_ptr()).push(id) };
+    unsafe { &mut *list.as_ptr() }.list(id);
     Some(id)
+}
+
+/// Called by a handle that moves when it is dropped, with the number in which it is owned: whether it is a message's from
+/// now on, so that there is nothing to release.
+#[inline]
+pub(crate) fn is_taken_over(owned: Id) -> bool {
+    let Some(list) = TAKING_OVER.get() else { return false };
+    // SAFETY: `take_over` is on this thread's stack, below this call, and uses the list only afterwards.
+    unsafe { &mut *list.as_ptr() }.take_over(transit::travelling(owned))
 }
 
 /// Whether a handle may be encoded now.
@@ -184,34 +196,69 @@ pub(crate) struct Packet {
 
 /// Handles that are listed and not sent, under their travelling numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Unsent(pub(crate) Vec<Id>);
+pub(crate) struct Unsent {
+    ids: Vec<Id>,
+    /// How many are the message's own, the first ones: tokens were made for it, the others were taken over.
+    own: usize,
+}
 
 impl Unsent {
+    /// All of them.
+    #[inline]
+    pub(crate) fn ids(&self) -> &[Id] {
+        &self.ids
+    }
+
+    /// Whether there are none that somebody else may still hold.
+    #[inline]
+    pub(crate) fn are_own(&self) -> bool {
+        self.own == self.ids.len()
+    }
+
     /// They were sent.
     #[inline]
     pub(crate) fn forget(&mut self) {
-        self.0.clear();
+        self.ids.clear();
+        self.own = 0;
+    }
+
+    fn list(&mut self, id: Id) {
+        self.ids.push(id);
+        if id.kind() == Kind::Token {
+            self.own(self.ids.len() - 1);
+        }
+    }
+
+    fn take_over(&mut self, id: Id) -> bool {
+        let at = (self.own..self.ids.len()).find(|at| self.ids[*at] == id);
+        at.map(|at| self.own(at)).is_some()
+    }
+
+    fn own(&mut self, at: usize) {
+        self.ids.swap(self.own, at);
+        self.own += 1;
+    }
+
+    /// Releases what is the message's.
+    #[cold]
+    fn release(&mut self) {
+        // What somebody else holds is still theirs.
+        self.ids.truncate(self.own);
+        self.own = 0;
+        for id in self.ids.drain(..) {
+            if let Ok(here) = here() {
+                let owned = id.with_generation(id.generation().wrapping_sub(1));
+                free::release(here.segment, here.me(), owned);
+            }
+        }
     }
 }
 
 impl Drop for Unsent {
     #[inline]
     fn drop(&mut self) {
-        if !self.0.is_empty() {
-            self.take_back();
-        }
-    }
-}
-
-impl Unsent {
-    #[cold]
-    fn take_back(&mut self) {
-        // A slice or a pipe's end still is its handle's; a token was made for this message.
-        for id in self.0.drain(..).filter(|id| id.kind() == Kind::Token) {
-            if let Ok(here) = here() {
-                let made = id.with_generation(id.generation().wrapping_sub(1));
-                free::release(here.segment, here.me(), made);
-            }
+        if !self.ids.is_empty() {
+            self.release();
         }
     }
 }
@@ -243,10 +290,11 @@ impl<T: Copy> Drop for Restore<T> {
     }
 }
 
-/// Encodes a value; its handles stay where they are until the packet is sent.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Packet, CodecError> {
+/// Encodes a value, with what moves in it.
+pub(crate) fn encode<T: Serialize>(value: T) -> Result<Packet, CodecError> {
     let mut packet = Packet::new();
-    packet.encode(value)?;
+    packet.encode(&value)?;
+    packet.take_over(|| drop(value))?;
     Ok(packet)
 }
 
@@ -257,14 +305,28 @@ impl Packet {
         Self { bytes: Spill::new(), handles: Unsent::default() }
     }
 
-    /// Encodes a value into an empty packet.
+    /// Encodes a value into an empty packet. Its handles stay where they are.
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
-        let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles.0))));
+        let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles))));
         encoding::encode(value, Into(&mut self.bytes))?;
         Ok(())
     }
+
+    /// After [`encode`](Self::encode): makes what moves in the value the packet's, for which `let_go` drops the value. What
+    /// was not dropped by then is held elsewhere too, in an `Arc` for example: there may be references to what is in it.
+    pub(crate) fn take_over(&mut self, let_go: impl FnOnce()) -> Result<(), CodecError> {
+        {
+            let _restore = Restore(&TAKING_OVER, TAKING_OVER.replace(Some(NonNull::from(&mut self.handles))));
+            let_go();
+        }
+        if self.handles.are_own() { Ok(()) } else { Err(CodecError(SHARED.to_owned())) }
+    }
 }
+
+/// Why what moves does not.
+const SHARED: &str =
+    "a slice or a pipe's end in it cannot move: something else holds it too, as a clone of an `Arc` around it does";
 
 /// Decodes a value, whose handles are this process's already: those that it takes leave the list.
 #[inline]
@@ -278,29 +340,30 @@ pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<I
 const COUNT: usize = 4;
 
 impl Packet {
-    /// Passes the handles on to a member, who alone can claim them, and gives the bytes that it [`decode`]s. The value is
-    /// to be dropped right after. Handles that are never claimed are released when the member dies.
+    /// Passes the handles on to a member, who alone can claim them, and gives the bytes that it [`decode`]s. Handles that are
+    /// never claimed are released when the member dies.
     ///
     /// If there are any, `note` is called with the bytes before the first is passed on: whoever finds the note of a process
     /// that died meanwhile can claim those that were. If it says no, none is, and the bytes are good for their number alone.
     pub(crate) fn send_to(mut self, member: Member, note: impl FnOnce(&[u8]) -> bool) -> Result<Vec<u8>, ShmError> {
-        let count = self.handles.0.len();
+        let count = self.handles.ids.len();
+        debug_assert!(self.handles.are_own(), "somebody else may hold what is sent");
         if count == 0 {
             return Ok(self.bytes.without_handles());
         }
         let here = here()?;
         let count = u32::try_from(count).ok().filter(|_| count <= TOKENS).ok_or(ShmError::TooManyInTransit)?;
         let mut bytes = count.to_le_bytes().to_vec();
-        for id in &self.handles.0 {
+        for id in &self.handles.ids {
             bytes.extend_from_slice(&id.bits().to_le_bytes());
         }
         bytes.extend_from_slice(self.bytes.as_slice());
         if !note(&bytes) {
             return Ok(bytes);
         }
-        for (n, id) in self.handles.0.iter().enumerate() {
+        for (n, id) in self.handles.ids.iter().enumerate() {
             if let Err(error) = transit::send(here, *id, member.index) {
-                self.handles.0.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));
+                self.handles.ids.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));
                 return Err(error);
             }
         }

@@ -41,8 +41,7 @@ pub(super) fn start_dying<T: Serialize>(test: &str, death: Death, words: T) -> V
 
 fn launch<T: Serialize>(test: &str, death: Death, early: bool, words: T) -> Victim {
     let member = shm::enlist().unwrap();
-    let bytes = message::encode(&words).unwrap().send_to(member, |_| true).unwrap();
-    drop(words);
+    let bytes = message::encode(words).unwrap().send_to(member, |_| true).unwrap();
     let mut hex = String::new();
     bytes.iter().for_each(|byte| write!(hex, "{byte:02x}").unwrap());
     let segment = shm::share().unwrap().as_raw_fd();

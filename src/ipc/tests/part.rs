@@ -164,7 +164,7 @@ impl Part {
                     let inner = Queue::bounded(1).unwrap();
                     let member = crate::shm::enlist().unwrap();
                     // Something is on its way to one who never comes.
-                    let _ = crate::shm::message::encode(&inner).unwrap().send_to(member, |_| true).unwrap();
+                    let _ = crate::shm::message::encode(inner.clone()).unwrap().send_to(member, |_| true).unwrap();
                     crate::shm::member_died(member);
                     let _ = queue.try_put(inner);
                 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Serialize, Serializer};
-
 use super::roles::HANG;
-use crate::ipc::{Queue, QueueError, SharedSlice};
+use crate::ipc::{Queue, QueueError, SharedSlice, ShmError};
+use crate::primitive::Ordering;
 use crate::shm::step::plan::stopped_at;
+use crate::shm::{free, transit};
 
 type Waiting<R> = std::thread::JoinHandle<R>;
 
@@ -106,29 +106,26 @@ fn a_place_behind_one_that_is_read_slowly_is_given_to_who_sleeps() {
     assert_eq!(soon(producers, "there is a place, and a producer sleeps"), [Ok(()), Ok(())]);
 }
 
-/// A slice that travels twice in one value: the second time it is gone already.
-struct Twice(Option<SharedSlice<u8>>);
-
-impl Serialize for Twice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.0, &self.0).serialize(serializer)
-    }
-}
-
-/// A place that a producer gave up, since its value could not travel after all, is given to who sleeps for it.
+/// A place that a producer gave up, since somebody wrote over what says that its slice is its own, is given to who sleeps for it.
 #[test]
 fn a_place_that_is_given_up_is_given_to_who_sleeps() {
     const NOTED: u32 = 4;
     let _alone = crate::shm::alone();
-    let queue = Queue::bounded(1).unwrap();
+    let queue: Queue<Option<SharedSlice<u8>>> = Queue::bounded(1).unwrap();
+    let slice = SharedSlice::from_slice(&[1]).unwrap();
+    let (here, id) = slice.block();
+    let header = transit::header(here.segment, id).unwrap();
     let failing = {
-        let queue: Queue<Twice> = queue.clone();
-        stopped_at(NOTED, move || queue.put(Twice(Some(SharedSlice::from_slice(&[1]).unwrap()))).is_ok())
+        let queue = queue.clone();
+        stopped_at(NOTED, move || queue.put(Some(slice)))
     };
+    let owned = header.swap(0, Ordering::Relaxed);
     let producers = {
         let queue = queue.clone();
-        asleep(1, move || queue.put(Twice(None)))
+        asleep(1, move || queue.put(None))
     };
-    assert!(!failing.finish(), "a slice travelled twice");
+    assert_eq!(failing.finish(), Err(QueueError::Memory(ShmError::Stale)));
     assert_eq!(soon(producers, "there is a place, and a producer sleeps"), [Ok(())]);
+    header.store(owned, Ordering::Relaxed);
+    free::release(here.segment, here.me(), id);
 }

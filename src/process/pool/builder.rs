@@ -197,6 +197,9 @@ impl ProcessPoolBuilder {
     /// [`PoolError::CrashLoop`](crate::PoolError::CrashLoop). One that was ready and is killed by others (`SIGKILL`, `SIGTERM`,
     /// `SIGINT`) does not count.
     ///
+    /// The pool keeps the arguments for the next worker: queues and locks in them are every worker's, but a slice or a pipe's end
+    /// would have to move, and is an error.
+    ///
     /// It may take as long as it likes: no time limit is for it, tasks wait for a worker that is ready, and so do
     /// [`join`](ProcessPool::join) and the pool's drop. Where it may never return, [`ProcessPool::wait_ready`] tells, and
     /// [`ProcessPool::terminate`] ends it.

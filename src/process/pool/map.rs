@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::ProcessPool;
 use super::desk::Desk;
 use super::forked::expect_not_forked;
-use super::submit::{self, Letter, read};
+use super::submit::{self, Draft, Letter, read};
 use super::task::{Ending, cancel_waiting};
 use crate::process::registry::{Chunk, Task};
 use crate::task::{MapOptions, PoolError, TaskError, TaskHandle};
@@ -33,9 +33,9 @@ fn send<T, F: 'static, A: Serialize>(
     to: &mut impl FnMut(Letter) -> Result<T, PoolError>,
     into: &mut impl Extend<T>,
 ) -> Result<(), PoolError> {
-    match Letter::write::<F, Vec<A>>(desk, &items, true) {
-        Ok(letter) => {
-            into.extend([to(letter)?]);
+    match Draft::new::<F, Vec<A>>(desk, &items) {
+        Ok(draft) => {
+            into.extend([to(draft.sealed(items, true)?)?]);
             Ok(())
         }
         Err(PoolError::TooLarge { .. }) if items.len() > 1 => {

@@ -97,7 +97,7 @@ impl ProcessPool {
     {
         const { must_be_a_function::<F>() };
         let _ = function;
-        submit::with_handle::<F, A>(&self.desk, &arguments)
+        submit::with_handle::<F, A>(&self.desk, arguments)
     }
 
     /// The same without a handle: nobody hears of the result.
@@ -111,7 +111,7 @@ impl ProcessPool {
     {
         const { must_be_a_function::<F>() };
         let _ = function;
-        submit::without_handle::<F, A>(&self.desk, &arguments)
+        submit::without_handle::<F, A>(&self.desk, arguments)
     }
 
     /// Has `function(arguments)` run in a worker, and then `then` called with what came of it, on a thread of the pool in
@@ -127,7 +127,7 @@ impl ProcessPool {
     {
         const { must_be_a_function::<F>() };
         let _ = function;
-        submit::with_callback::<F, A, C>(&self.desk, &arguments, then)
+        submit::with_callback::<F, A, C>(&self.desk, arguments, then)
     }
 
     /// Calls `function` for each item, by all workers, and gives the values in the items' order.

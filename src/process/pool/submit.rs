@@ -13,7 +13,7 @@ use super::desk::Desk;
 use super::task::{Callback, Claimant, Ending, JobRef, Task};
 use super::terms;
 use crate::panics::{guarded, message};
-use crate::shm::message;
+use crate::shm::message::Packet;
 use crate::task::{Payload, PoolError, TaskError, TaskHandle};
 
 /// A function's place, its path, and arguments in bytes.
@@ -27,26 +27,48 @@ pub(super) struct Letter {
     moves: bool,
 }
 
-impl Letter {
-    /// Encodes arguments: those of one call, or a list of them for `many`.
-    pub(super) fn write<F: 'static, A: Serialize>(desk: &Desk, arguments: &A, many: bool) -> Result<Self, PoolError> {
+/// A letter whose arguments still are the caller's, who may want them back if they are too large.
+#[derive(Debug)]
+pub(super) struct Draft {
+    function: u32,
+    path: &'static str,
+    packet: Packet,
+}
+
+impl Draft {
+    /// Encodes arguments.
+    pub(super) fn new<F: 'static, A: Serialize>(desk: &Desk, arguments: &A) -> Result<Self, PoolError> {
         super::forked::expect_not_forked()?;
         let path = core::any::type_name::<F>();
         let function = registry::find::<F>().ok_or(PoolError::NotRegistered { task: path })?;
-        let packet =
-            message::encode(arguments).map_err(|error| PoolError::Encode { task: path, reason: error.to_string() })?;
-        // What is too large or comes too late keeps its handles.
-        let (len, limit) = (packet.bytes.as_slice().len() + 4 + 8 * packet.handles.0.len(), desk.ground.plan.most);
+        let mut packet = Packet::new();
+        packet.encode(arguments).map_err(|error| PoolError::Encode { task: path, reason: error.to_string() })?;
+        let handles = packet.handles.ids().len();
+        let (len, limit) = (packet.bytes.as_slice().len() + 4 + 8 * handles, desk.ground.plan.most);
         if len > limit {
             return Err(PoolError::TooLarge { bytes: len, limit });
         }
-        let moves = !packet.handles.0.is_empty();
-        if moves {
+        if handles > 0 {
             desk.expect_open()?;
         }
-        let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| true)
-            .map_err(|reason| PoolError::Encode { task: path, reason })?;
-        Ok(Self { function, path, many, bytes: Arrived::new(bytes), moves })
+        Ok(Self { function, path, packet })
+    }
+
+    /// With what moves in these arguments: those of one call, or a list of them for `many`.
+    pub(super) fn sealed<A>(mut self, arguments: A, many: bool) -> Result<Letter, PoolError> {
+        let Self { function, path, .. } = self;
+        let moves = !self.packet.handles.ids().is_empty();
+        let all = self.packet.take_over(|| drop(arguments)).map_err(|error| error.to_string());
+        let bytes = all.and_then(|()| codec::pass_on(self.packet, &Seat::anybody(), &mut |_| true));
+        let bytes = bytes.map_err(|reason| PoolError::Encode { task: path, reason })?;
+        Ok(Letter { function, path, many, bytes: Arrived::new(bytes), moves })
+    }
+}
+
+impl Letter {
+    /// Of one call.
+    fn write<F: 'static, A: Serialize>(desk: &Desk, arguments: A) -> Result<Self, PoolError> {
+        Draft::new::<F, A>(desk, &arguments)?.sealed(arguments, false)
     }
 
     fn task(self, desk: &Desk, number: u64, claimant: Claimant) -> Task {
@@ -82,12 +104,12 @@ impl Letter {
 }
 
 /// Has a call run, with a handle.
-pub(super) fn with_handle<F, A>(desk: &Arc<Desk>, arguments: &A) -> Result<TaskHandle<F::Output>, PoolError>
+pub(super) fn with_handle<F, A>(desk: &Arc<Desk>, arguments: A) -> Result<TaskHandle<F::Output>, PoolError>
 where
     F: Function<A>,
     A: Serialize,
 {
-    send(desk, Letter::write::<F, A>(desk, arguments, false)?, false)
+    send(desk, Letter::write::<F, A>(desk, arguments)?, false)
 }
 
 /// Has a chunk of a map run. Where the queue is full it waits: a map is in no hurry to go on.
@@ -130,25 +152,25 @@ pub(super) fn chunk_into(desk: &Desk, letter: Letter, to: Sender<Ending>) -> Res
 }
 
 /// Has a call run, of which nobody hears.
-pub(super) fn without_handle<F, A>(desk: &Desk, arguments: &A) -> Result<(), PoolError>
+pub(super) fn without_handle<F, A>(desk: &Desk, arguments: A) -> Result<(), PoolError>
 where
     F: Function<A>,
     A: Serialize,
 {
-    let letter = Letter::write::<F, A>(desk, arguments, false)?;
+    let letter = Letter::write::<F, A>(desk, arguments)?;
     let back = desk.submit(false, letter, |letter, number| letter.task(desk, number, Claimant::Nobody))?;
     drop(back.map(Letter::run_here));
     Ok(())
 }
 
 /// Has a call run, and then `then` called.
-pub(super) fn with_callback<F, A, C>(desk: &Desk, arguments: &A, then: C) -> Result<(), PoolError>
+pub(super) fn with_callback<F, A, C>(desk: &Desk, arguments: A, then: C) -> Result<(), PoolError>
 where
     F: Function<A>,
     A: Serialize,
     C: FnOnce(Result<F::Output, TaskError>) + Send + 'static,
 {
-    let letter = Letter::write::<F, A>(desk, arguments, false)?;
+    let letter = Letter::write::<F, A>(desk, arguments)?;
     // The pool does not end before this is dropped: the caller may run the task itself.
     let to = desk.terms.callbacks.prepare();
     let path = letter.path;

@@ -1,0 +1,261 @@
+//! What moves has one owner: a slice or a pipe's end that something else holds too stays where it is, whichever way it was
+//! to go, and references to its bytes are good. What goes and doesn't arrive is left nowhere.
+#![cfg(feature = "process")]
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use millpond::ipc::{PipeEnd, PipeError, Queue, QueueError, SharedSlice, pipe};
+use millpond::process::{Process, ProcessError, ProcessPool};
+use millpond::{PoolError, TaskError};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+#[path = "common/audit.rs"]
+mod audit;
+use audit::{Audit, HANG, alone};
+
+millpond::test_support!();
+
+type Slice = Arc<SharedSlice<u8>>;
+
+fn slice() -> SharedSlice<u8> {
+    SharedSlice::from_slice(&[1; 5000]).unwrap()
+}
+
+fn sum(slice: Slice) -> u32 {
+    slice.iter().map(|byte| u32::from(*byte)).sum()
+}
+
+fn sums(slices: Vec<Slice>) -> u32 {
+    slices.into_iter().map(sum).sum()
+}
+
+/// Gives a slice, and keeps it too if it is told to.
+fn gives(keeps: bool) -> Slice {
+    static KEPT: OnceLock<Slice> = OnceLock::new();
+    if keeps { KEPT.get_or_init(|| Arc::new(slice())).clone() } else { Arc::new(slice()) }
+}
+
+fn sets_up(_: Slice) {}
+
+millpond::tasks![sum, sums, gives, sets_up];
+
+/// Something that moves, and somebody else who may hold it.
+fn says_who(error: &dyn std::error::Error) {
+    let said = error.to_string();
+    assert!(said.contains("cannot move: something else holds it too"), "{said}");
+}
+
+#[test]
+fn a_slice_that_is_held_elsewhere_stays_whichever_way_it_was_to_go() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        let kept = Arc::new(slice());
+        let bytes: &[u8] = &kept;
+        let queue: Queue<Slice> = Queue::bounded(4).unwrap();
+        let puts = [queue.put(kept.clone()), queue.try_put(kept.clone()), queue.put_timeout(kept.clone(), HANG)];
+        for put in puts {
+            let Err(error @ QueueError::Encode(_)) = put else { panic!("{put:?}") };
+            says_who(&error);
+        }
+        let (mut near, mut far): (PipeEnd<Slice, u8>, _) = pipe().unwrap();
+        let sends = [near.send(kept.clone()), near.try_send(kept.clone()), near.send_timeout(kept.clone(), HANG)];
+        for sent in sends {
+            let Err(error @ PipeError::Encode(_)) = sent else { panic!("{sent:?}") };
+            says_who(&error);
+        }
+        let spawned = Process::spawn(sum, (kept.clone(),)).map(drop);
+        let Err(error @ ProcessError::Encode { .. }) = spawned else { panic!("{spawned:?}") };
+        says_who(&error);
+        let pool = ProcessPool::builder().workers(1).build().unwrap();
+        let refused = |error: TaskError| {
+            assert!(matches!(error, TaskError::Pool(PoolError::Encode { .. })), "{error:?}");
+            says_who(&error);
+        };
+        refused(pool.apply(sum, (kept.clone(),)).unwrap_err());
+        refused(pool.apply_async(sum, (kept.clone(),)).map(drop).unwrap_err().into());
+        refused(pool.spawn(sum, (kept.clone(),)).unwrap_err().into());
+        refused(pool.map(sum, [Arc::new(slice()), kept.clone()]).unwrap_err());
+        refused(pool.imap(sum, [kept.clone()]).map(drop).unwrap_err().into());
+        assert_eq!(bytes, [1; 5000]);
+        assert!(queue.is_empty() && far.try_recv().is_err());
+        // With nobody else it goes.
+        let all = [Arc::new(slice()), kept];
+        assert_eq!(pool.map(sum, all).unwrap(), [5000, 5000]);
+        queue.put(Arc::new(slice())).unwrap();
+        near.send(queue.get().unwrap()).unwrap();
+        let arrived = far.recv().unwrap();
+        assert_eq!(Process::spawn(sum, (arrived,)).unwrap().join().unwrap(), 5000);
+    }
+    audit.expect_unchanged();
+}
+
+#[test]
+fn a_result_that_its_task_keeps_is_an_error() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        let failed = Process::spawn(gives, (true,)).unwrap().join();
+        let Err(error @ ProcessError::Encode { .. }) = failed else { panic!("{failed:?}") };
+        says_who(&error);
+        assert_eq!(sum(Process::spawn(gives, (false,)).unwrap().join().unwrap()), 5000);
+        let pool = ProcessPool::builder().workers(1).build().unwrap();
+        for keeps in [true, false, true, false] {
+            match pool.apply(gives, (keeps,)) {
+                Ok(slice) => assert_eq!((sum(slice), keeps), (5000, false)),
+                Err(error) => {
+                    assert!(keeps && matches!(error, TaskError::Encode { .. }), "{error:?}");
+                    says_who(&error);
+                }
+            }
+        }
+    }
+    audit.expect_unchanged();
+}
+
+/// A pool keeps its initializer's arguments for the next worker, so nothing in them can move.
+#[test]
+fn nothing_moves_to_a_workers_initializer() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(1).initializer(sets_up, (Arc::new(slice()),)).build();
+    let ended = pool.and_then(|pool| pool.wait_ready(HANG));
+    says_who(&ended.unwrap_err());
+    audit.expect_unchanged();
+}
+
+#[test]
+fn one_slice_twice_in_a_value_cannot_move() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        let queue: Queue<(Slice, Slice)> = Queue::bounded(2).unwrap();
+        let kept = Arc::new(slice());
+        assert!(matches!(queue.put((kept.clone(), kept.clone())), Err(QueueError::Encode(_))));
+        assert_eq!(kept[..], [1; 5000], "it stayed");
+        assert!(matches!(queue.put((kept.clone(), kept)), Err(QueueError::Encode(_))));
+        assert!(queue.is_empty());
+    }
+    audit.expect_unchanged();
+}
+
+#[test]
+fn a_pipes_end_that_is_held_elsewhere_stays() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        let queue: Queue<Arc<PipeEnd<u8, u8>>> = Queue::bounded(1).unwrap();
+        let (near, mut far) = pipe().unwrap();
+        let near = Arc::new(near);
+        let Err(error) = queue.put(near.clone()) else { panic!("it went") };
+        says_who(&error);
+        let mut near = Arc::into_inner(near).unwrap();
+        near.send(1).unwrap();
+        assert_eq!(far.recv(), Ok(1));
+        queue.put(Arc::new(near)).unwrap();
+        let mut near = Arc::into_inner(queue.get().unwrap()).unwrap();
+        far.send(2).unwrap();
+        assert_eq!(near.recv(), Ok(2));
+    }
+    audit.expect_unchanged();
+}
+
+#[test]
+fn what_was_to_move_and_did_not_is_left_nowhere() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        type Both = (SharedSlice<u8>, PipeEnd<u8, u8>);
+        let queue: Queue<Both> = Queue::bounded(1).unwrap();
+        let both = || {
+            let (near, far) = pipe::<u8, u8>().unwrap();
+            ((slice(), near), far)
+        };
+        let expect_gone =
+            |mut far: PipeEnd<u8, u8>| assert_eq!(far.recv_timeout(HANG / 12), Err(PipeError::Disconnected));
+        let (first, still) = both();
+        queue.put(first).unwrap();
+        let (value, far) = both();
+        assert_eq!(queue.put_timeout(value, Duration::from_millis(5)), Err(QueueError::TimedOut));
+        expect_gone(far);
+        let (value, far) = both();
+        assert_eq!(queue.try_put(value), Err(QueueError::Full));
+        expect_gone(far);
+        queue.close();
+        let (value, far) = both();
+        assert_eq!(queue.put(value), Err(QueueError::Closed));
+        expect_gone(far);
+        assert!(!still.is_disconnected());
+        drop(queue.get().unwrap());
+        expect_gone(still);
+    }
+    audit.expect_unchanged();
+}
+
+thread_local! {
+    static SAVED: RefCell<Vec<SharedSlice<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a value does with its slice when it is dropped.
+#[derive(Clone, Copy)]
+enum Dropped {
+    Saves,
+    Forgets,
+    Sends,
+    Panics,
+}
+
+/// A value whose drop is somebody's own code.
+struct Odd(Option<SharedSlice<u8>>, Dropped, Option<Queue<SharedSlice<u8>>>);
+
+impl Serialize for Odd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Odd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Deserialize::deserialize(deserializer)?, Dropped::Forgets, None))
+    }
+}
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        let Some(slice) = self.0.take() else { return };
+        match self.1 {
+            Dropped::Saves => SAVED.with_borrow_mut(|saved| saved.push(slice)),
+            Dropped::Forgets => std::mem::forget(slice),
+            Dropped::Sends => self.2.as_ref().unwrap().put(slice).unwrap(),
+            Dropped::Panics => {
+                drop(slice);
+                panic!("it is dropped");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_that_parts_from_its_slice_otherwise_keeps_it() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        let queue: Queue<Odd> = Queue::bounded(2).unwrap();
+        let other: Queue<SharedSlice<u8>> = Queue::bounded(2).unwrap();
+        let odd = |dropped| Odd(Some(slice()), dropped, Some(other.clone()));
+        says_who(&queue.put(odd(Dropped::Saves)).unwrap_err());
+        assert_eq!(SAVED.take()[0][..], [1; 5000]);
+        says_who(&queue.put(odd(Dropped::Sends)).unwrap_err());
+        assert_eq!(other.get().unwrap()[..], [1; 5000]);
+        let panicked = catch_unwind(AssertUnwindSafe(|| queue.put(odd(Dropped::Panics)))).unwrap_err();
+        assert_eq!(panicked.downcast_ref(), Some(&"it is dropped"));
+        assert!(queue.is_empty());
+    }
+    audit.expect_unchanged();
+    let before = millpond::ipc::stats().unwrap().owned;
+    says_who(&Queue::bounded(1).unwrap().put(Odd(Some(slice()), Dropped::Forgets, None)).unwrap_err());
+    assert_eq!(millpond::ipc::stats().unwrap().owned, before + 1, "what is forgotten is nobody else's");
+}
