@@ -45,7 +45,7 @@ millpond::tasks![sum, sums, gives, sets_up];
 /// Something that moves, and somebody else who may hold it.
 fn says_who(error: &dyn std::error::Error) {
     let said = error.to_string();
-    assert!(said.contains("cannot move: something else holds it too"), "{said}");
+    assert!(said.contains("cannot move, for it has another holder"), "{said}");
 }
 
 #[test]
@@ -205,23 +205,32 @@ enum Dropped {
     Saves,
     Forgets,
     Sends,
+    SendsAndExits,
     Panics,
 }
 
-/// A value whose drop is somebody's own code.
-struct Odd(Option<SharedSlice<u8>>, Dropped, Option<Queue<SharedSlice<u8>>>);
+/// A value whose drop is somebody's own code. Either one that travels in a slot, or one that a block carries.
+struct Odd(Option<SharedSlice<u8>>, Dropped, Option<Queue<SharedSlice<u8>>>, Vec<u8>);
 
 impl Serialize for Odd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        (&self.0, &self.3).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Odd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Deserialize::deserialize(deserializer)?, Dropped::Forgets, None))
+        let (slice, rest) = Deserialize::deserialize(deserializer)?;
+        Ok(Self(slice, Dropped::Forgets, None, rest))
     }
 }
+
+/// Puts a value whose slice goes another way, and ends its process on that way.
+fn parts_and_exits(queue: Queue<Odd>, other: Queue<SharedSlice<u8>>, rest: usize) {
+    let _ = queue.put(Odd(Some(slice()), Dropped::SendsAndExits, Some(other), vec![0; rest]));
+}
+
+millpond::tasks![parts_and_exits];
 
 impl Drop for Odd {
     fn drop(&mut self) {
@@ -230,6 +239,10 @@ impl Drop for Odd {
             Dropped::Saves => SAVED.with_borrow_mut(|saved| saved.push(slice)),
             Dropped::Forgets => std::mem::forget(slice),
             Dropped::Sends => self.2.as_ref().unwrap().put(slice).unwrap(),
+            Dropped::SendsAndExits => {
+                self.2.as_ref().unwrap().put(slice).unwrap();
+                std::process::exit(3);
+            }
             Dropped::Panics => {
                 drop(slice);
                 panic!("it is dropped");
@@ -242,20 +255,42 @@ impl Drop for Odd {
 fn a_value_that_parts_from_its_slice_otherwise_keeps_it() {
     let _alone = alone();
     let audit = Audit::now();
-    {
+    let odd = |dropped, other: &Queue<_>, rest| Odd(Some(slice()), dropped, Some(other.clone()), vec![0; rest]);
+    for rest in [0, 1000] {
         let queue: Queue<Odd> = Queue::bounded(2).unwrap();
         let other: Queue<SharedSlice<u8>> = Queue::bounded(2).unwrap();
-        let odd = |dropped| Odd(Some(slice()), dropped, Some(other.clone()));
-        says_who(&queue.put(odd(Dropped::Saves)).unwrap_err());
+        says_who(&queue.put(odd(Dropped::Saves, &other, rest)).unwrap_err());
         assert_eq!(SAVED.take()[0][..], [1; 5000]);
-        says_who(&queue.put(odd(Dropped::Sends)).unwrap_err());
+        says_who(&queue.put(odd(Dropped::Sends, &other, rest)).unwrap_err());
         assert_eq!(other.get().unwrap()[..], [1; 5000]);
-        let panicked = catch_unwind(AssertUnwindSafe(|| queue.put(odd(Dropped::Panics)))).unwrap_err();
+        let panicked = catch_unwind(AssertUnwindSafe(|| queue.put(odd(Dropped::Panics, &other, rest)))).unwrap_err();
         assert_eq!(panicked.downcast_ref(), Some(&"it is dropped"));
         assert!(queue.is_empty());
     }
     audit.expect_unchanged();
+    let (queue, other) = (Queue::bounded(1).unwrap(), Queue::bounded(1).unwrap());
     let before = millpond::ipc::stats().unwrap().owned;
-    says_who(&Queue::bounded(1).unwrap().put(Odd(Some(slice()), Dropped::Forgets, None)).unwrap_err());
+    says_who(&queue.put(odd(Dropped::Forgets, &other, 0)).unwrap_err());
     assert_eq!(millpond::ipc::stats().unwrap().owned, before + 1, "what is forgotten is nobody else's");
+}
+
+/// What a dead process was about to send goes with it, but not what had gone another way before it died.
+#[test]
+fn a_slice_that_went_another_way_is_got_though_its_sender_died() {
+    let _alone = alone();
+    let audit = Audit::now();
+    for rest in [0, 1000] {
+        let (queue, other) = (Queue::bounded(1).unwrap(), Queue::bounded(1).unwrap());
+        let child = Process::spawn(parts_and_exits, (queue.clone(), other.clone(), rest)).unwrap();
+        assert!(child.join().is_err());
+        // The dead one's blocks have been looked through when it is no member any more.
+        let swept = std::time::Instant::now();
+        while millpond::ipc::stats().unwrap().members > 1 {
+            assert!(swept.elapsed() < HANG / 8);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(other.get_timeout(HANG / 8).unwrap()[..], [1; 5000], "{rest} bytes");
+        assert!(queue.is_empty());
+    }
+    audit.expect_unchanged();
 }

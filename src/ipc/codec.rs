@@ -87,12 +87,12 @@ pub(super) fn pack<T: Serialize>(ready: &mut Ready, value: T) -> Result<Option<T
         return Ok(Some(value));
     }
     ready.encode(&value).map_err(Unsendable::Encode)?;
-    ready.prepare().map_err(Unsendable::Memory)?;
-    if !ready.moves() {
-        return Ok(Some(value));
+    let mut rest = Some(value);
+    if ready.moves() {
+        ready.take_over(|| rest = None).map_err(Unsendable::Encode)?;
     }
-    ready.take_over(|| drop(value)).map_err(Unsendable::Encode)?;
-    Ok(None)
+    ready.prepare().map_err(Unsendable::Memory)?;
+    Ok(rest)
 }
 
 /// Makes a value of a message; the handles that it doesn't take are released.

@@ -52,7 +52,7 @@ pub enum QueueError {
         /// The most that a queue can be made for.
         most: usize,
     },
-    /// The value can't be encoded.
+    /// The value can't be encoded, or something in it that moves has another holder.
     Encode(CodecError),
     /// What came is no such value. It is gone; the queue works on.
     Decode(CodecError),
@@ -94,7 +94,7 @@ pub enum PipeError {
         /// The most that a pipe can be made for.
         most: usize,
     },
-    /// The message can't be encoded.
+    /// The message can't be encoded, or something in it that moves has another holder.
     Encode(CodecError),
     /// What came is no such message. It is gone; the pipe works on.
     Decode(CodecError),

@@ -180,7 +180,8 @@ impl<S, R> PipeEnd<S, R> {
 }
 
 impl<S: Serialize, R> PipeEnd<S, R> {
-    /// Sends a message, waiting for room.
+    /// Sends a message, waiting for room. One with something in it that moves is dropped before it is sent, as by
+    /// [`Queue::put`](super::Queue::put).
     ///
     /// # Errors
     /// [`Disconnected`](PipeError::Disconnected), [`Encode`](PipeError::Encode), [`Memory`](PipeError::Memory).
@@ -342,5 +343,38 @@ impl<'de, S, R> Deserialize<'de> for PipeEnd<S, R> {
             free::release(here.segment, here.me(), end);
             D::Error::custom(error)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PipeEnd, pipe};
+    use crate::ipc::Queue;
+    use crate::shm;
+    use crate::shm::id::Id;
+
+    /// However often its ends have moved: who finds such a number in what a dead process left must not take the next pipe's.
+    #[test]
+    fn the_next_pipe_in_the_same_memory_has_no_number_of_the_one_before() {
+        let _alone = shm::alone();
+        let queue: Queue<PipeEnd<u8, u8>> = Queue::bounded(1).unwrap();
+        let place = |id: Id| (id.class().unwrap().number(), id.index());
+        let mut met = 0;
+        let mut newest: Option<Id> = None;
+        for moves in [5, 0, 3, 1, 0, 0] {
+            let (mut near, far) = pipe().unwrap();
+            if let Some(newest) = newest.filter(|newest| place(*newest) == place(near.end)) {
+                let later = near.end.generation().wrapping_sub(newest.generation());
+                assert!(later > 0 && later < 1 << 31, "{newest:?}, then {:?}", near.end);
+                met += 1;
+            }
+            for _ in 0..moves {
+                queue.put(near).unwrap();
+                near = queue.get().unwrap();
+            }
+            newest = Some(near.end);
+            drop((near, far));
+        }
+        assert!(met > 0, "no pipe was where another had been");
     }
 }

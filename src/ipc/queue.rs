@@ -210,6 +210,9 @@ impl<T> Queue<T> {
 impl<T: Serialize> Queue<T> {
     /// Puts a value at the end, waiting for a place.
     ///
+    /// A value with a [`SharedSlice`](super::SharedSlice) or a [`PipeEnd`](super::PipeEnd) in it is dropped before it is put, as these
+    /// move: where its drop waits for whoever gets it, it waits for ever. Others are dropped afterwards.
+    ///
     /// # Errors
     /// [`Closed`](QueueError::Closed), [`Encode`](QueueError::Encode), [`Memory`](QueueError::Memory).
     #[inline]

@@ -11,6 +11,7 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 use super::codec::Plain;
 use super::handle;
 use crate::primitive::Ordering;
+use crate::shm::block::Word;
 use crate::shm::id::{Id, Kind as IdKind};
 use crate::shm::message;
 use crate::shm::shape::{Kind, Shape};
@@ -111,13 +112,27 @@ impl<T> SharedSlice<T> {
     }
 }
 
+impl<T> SharedSlice<T> {
+    /// How many values are seen: all, but in a forked copy only as long as the process that it is a copy of has them.
+    #[inline]
+    fn seen(&self) -> usize {
+        if self.here.is_still() || self.is_its_owners() { self.len } else { 0 }
+    }
+
+    #[cold]
+    fn is_its_owners(&self) -> bool {
+        let entry = self.id.class().and_then(|class| self.here.segment.entry(class, self.id.index()));
+        entry.is_some_and(|entry| Word::load(&entry.word) == Word::owned(self.here.me(), self.id.generation()))
+    }
+}
+
 impl<T> Deref for SharedSlice<T> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY: the block has room for so many values, is aligned, and is this value's alone; any bytes are values. It stays
         // so until this is dropped: a message that it moves in takes it over only then.
-        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.seen()) }
     }
 }
 
@@ -125,7 +140,7 @@ impl<T> DerefMut for SharedSlice<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and the slice is borrowed uniquely.
-        unsafe { core::slice::from_raw_parts_mut(self.first.as_ptr(), self.len) }
+        unsafe { core::slice::from_raw_parts_mut(self.first.as_ptr(), self.seen()) }
     }
 }
 

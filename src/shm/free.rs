@@ -11,7 +11,7 @@ use super::segment::Segment;
 use super::shape::{Kind, Shape, head};
 use super::transit::{self, header};
 use super::{bodies, step, store};
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 
 /// Releases a handle that this process owns: what it stands for goes with it, if it was the last.
 pub(crate) fn release(segment: &Segment, me: Owner, id: Id) {
@@ -117,7 +117,20 @@ pub(crate) fn dismantle(segment: &Segment, me: Owner, id: Id) {
     let kind = Shape::kind_of(entry.content.load(Ordering::Acquire));
     bodies::empty(segment, me, id, kind, &mut |id| release_unread(segment, me, id));
     step::reach(37);
+    let id = if kind == Kind::Pipe { outlived(segment, me, id, &entry.word) } else { id };
     store::give(segment, me, id);
+}
+
+/// A pipe's block, owned in the newest generation that it and its ends have had: numbers of the next pipe there are new.
+fn outlived(segment: &Segment, me: Owner, id: Id, word: &AtomicU64) -> Id {
+    let ends = head(segment, id).map(|head| [0, 1].map(|side| Word::load(&head.ends[side]).generation()));
+    let age = |generation: &u32| generation.wrapping_sub(id.generation()).cast_signed();
+    let newest = ends.into_iter().flatten().max_by_key(age).filter(|end| age(end) > 0);
+    let Some(newest) = newest else { return id };
+    match Word::owned(me, id.generation()).step(word, Word::owned(me, newest)) {
+        Ok(()) => id.with_generation(newest),
+        Err(_) => id,
+    }
 }
 
 /// Keeps an object from being freed while the sweep looks into it. False: it is gone.

@@ -17,7 +17,7 @@ use super::{free, step, store, transit};
 use crate::os::shared::{copy_in, copy_out};
 use crate::primitive::Ordering;
 
-/// A message that is to be sent. Dropped before, it is as if it had never been.
+/// A message that is to be sent. Dropped before, what is its own is released.
 #[derive(Debug)]
 pub(crate) struct Ready {
     here: Here,
@@ -40,9 +40,14 @@ impl Ready {
         self.packet.encode(value)
     }
 
-    /// After [`encode`](Self::encode): everything that can be refused is granted.
+    /// After [`encode`](Self::encode), and after what moves was [taken over](Self::take_over): whoever finds a list of handles
+    /// in a dead process's block releases them, so those of somebody else are in none. Everything that can be refused is
+    /// granted then.
     #[inline]
     pub(crate) fn prepare(&mut self) -> Result<(), ShmError> {
+        if self.moves() {
+            return Err(ShmError::Stale);
+        }
         let handles = self.packet.handles.ids().len();
         match self.packet.bytes.few() {
             Some(len) if len + 8 * handles <= INLINE => {
@@ -53,7 +58,7 @@ impl Ready {
         }
     }
 
-    /// Whether there is something in it that moves, and is to be [taken over](Self::take_over) before it is sent.
+    /// Whether there is something in it that moves, and has to be [taken over](Self::take_over).
     #[inline]
     pub(crate) fn moves(&self) -> bool {
         !self.packet.handles.are_own()
@@ -119,7 +124,6 @@ impl Ready {
     }
 
     fn pass_on(&self) -> Result<(), ShmError> {
-        debug_assert!(!self.moves(), "somebody else may hold what is sent");
         for (n, id) in self.handles().enumerate() {
             if let Err(error) = transit::send(self.here, id, NOBODY) {
                 self.handles().take(n).for_each(|id| transit::unsend(self.here, id, NOBODY));

@@ -186,7 +186,7 @@ pub(crate) fn is_receiving() -> bool {
     RECEIVING.get().is_some()
 }
 
-/// A value as bytes, and the handles in it, not yet sent. Dropped, it is as if it had never been.
+/// A value as bytes, and the handles in it, not yet sent. Dropped, what is its own is released.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Packet {
@@ -325,8 +325,8 @@ impl Packet {
 }
 
 /// Why what moves does not.
-const SHARED: &str =
-    "a slice or a pipe's end in it cannot move: something else holds it too, as a clone of an `Arc` around it does";
+const SHARED: &str = "a slice or a pipe's end in it cannot move, for it has another holder: a clone of an `Arc`, a second \
+                      place in the value, or a pool that keeps the arguments for its next worker";
 
 /// Decodes a value, whose handles are this process's already: those that it takes leave the list.
 #[inline]
@@ -347,7 +347,9 @@ impl Packet {
     /// that died meanwhile can claim those that were. If it says no, none is, and the bytes are good for their number alone.
     pub(crate) fn send_to(mut self, member: Member, note: impl FnOnce(&[u8]) -> bool) -> Result<Vec<u8>, ShmError> {
         let count = self.handles.ids.len();
-        debug_assert!(self.handles.are_own(), "somebody else may hold what is sent");
+        if !self.handles.are_own() {
+            return Err(ShmError::Stale);
+        }
         if count == 0 {
             return Ok(self.bytes.without_handles());
         }

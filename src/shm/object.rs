@@ -154,7 +154,7 @@ impl Making {
         let head = head(here.segment, taken.id).ok_or(ShmError::Damaged)?;
         let generation = taken.id.generation();
         for end in &head.ends {
-            // The ends' generations start at the block's, so that a number of an earlier pipe is stale.
+            // The ends' generations start at the block's, which is newer than all of an earlier pipe.
             Word::free(0).step(end, Word::owned(here.me(), generation)).map_err(|_| ShmError::Damaged)?;
         }
         taken.entry.content.store(shape.bits(), Ordering::Release);

@@ -215,7 +215,8 @@ impl ProcessPoolBuilder {
     }
 
     /// Called in each worker when it leaves: at the pool's end, or to be replaced. Not in one that is killed. It may take as
-    /// long as it likes: [`join`](ProcessPool::join) and the pool's drop wait for it, and [`ProcessPool::terminate`] ends it.
+    /// long as it likes: [`join`](ProcessPool::join) and the pool's drop wait for it, and [`ProcessPool::terminate`] ends it. Nothing
+    /// in the arguments can move, as with [`initializer`](Self::initializer).
     pub fn on_exit<F, A>(mut self, function: F, arguments: A) -> Self
     where
         F: Task<A>,

@@ -35,7 +35,8 @@ fn send<T, F: 'static, A: Serialize>(
 ) -> Result<(), PoolError> {
     match Draft::new::<F, Vec<A>>(desk, &items) {
         Ok(draft) => {
-            into.extend([to(draft.sealed(items, true)?)?]);
+            let (letter, _rest) = draft.sealed(items, true)?;
+            into.extend([to(letter)?]);
             Ok(())
         }
         Err(PoolError::TooLarge { .. }) if items.len() > 1 => {

@@ -18,6 +18,7 @@ use super::super::{codec, supervisor};
 use super::plan::Plan;
 use crate::os::process::{above_stdio, off_stdio};
 use crate::panics::{guarded, message};
+use crate::task::Payload;
 
 /// A post's phases.
 pub(super) const STARTING: u32 = 1;
@@ -155,31 +156,30 @@ impl Origin {
         let supervisor = supervisor::get()?;
         let membership = Membership::enlist();
         let failed = |step| move |error: rustix::io::Errno| ProcessError::Spawn { step, source: error.into() };
-        let called = |hook: &Option<Hook>| match hook {
+        let encode = |task| move |reason| ProcessError::Encode { what: Payload::Arguments, task, reason };
+        let called = |task, hook: &Option<Hook>| match hook {
             None => Ok(None),
-            Some(hook) => (hook.encode)(&membership.child).map(|arguments| Some((hook.function, arguments))),
+            Some(hook) => {
+                let encoded = (hook.encode)(&membership.child).map_err(encode(task));
+                encoded.map(|arguments| Some((hook.function, arguments)))
+            }
         };
-        let bytes = || {
-            let spec = Spec {
-                worker,
-                line: self.lines[worker].0,
-                hands: self.lines[worker].1.clone(),
-                for_suspects: worker == self.workers,
-                plan: self.plan,
-                nice: self.nice,
-                cores: self.cores.clone(),
-                folder: self.folder.clone(),
-                captured: self.capture.is_some(),
-                recycle_after: self.recycle_after,
-                memory_limit: self.memory_limit,
-                initializer: called(&self.initializer)?,
-                on_exit: called(&self.on_exit)?,
-            };
-            spec.to_bytes()
+        let spec = Spec {
+            worker,
+            line: self.lines[worker].0,
+            hands: self.lines[worker].1.clone(),
+            for_suspects: worker == self.workers,
+            plan: self.plan,
+            nice: self.nice,
+            cores: self.cores.clone(),
+            folder: self.folder.clone(),
+            captured: self.capture.is_some(),
+            recycle_after: self.recycle_after,
+            memory_limit: self.memory_limit,
+            initializer: called("the pool's initializer", &self.initializer)?,
+            on_exit: called("the pool's exit hook", &self.on_exit)?,
         };
-        let task = "the pool's initializer";
-        let bytes =
-            bytes().map_err(|reason| ProcessError::Encode { what: crate::task::Payload::Arguments, task, reason })?;
+        let bytes = spec.to_bytes().map_err(encode("a worker's settings"))?;
         let (ears, mouth) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed("a pipe"))?;
         let (ears, mouth) = (off_stdio(ears), above_stdio(mouth).map_err(failed("a pipe"))?);
         rustix::io::ioctl_fionbio(&ears, true).map_err(failed("a pipe"))?;

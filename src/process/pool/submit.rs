@@ -54,20 +54,24 @@ impl Draft {
         Ok(Self { function, path, packet })
     }
 
-    /// With what moves in these arguments: those of one call, or a list of them for `many`.
-    pub(super) fn sealed<A>(mut self, arguments: A, many: bool) -> Result<Letter, PoolError> {
+    /// With what moves in these arguments: those of one call, or a list of them for `many`. What else they are is best dropped
+    /// after the letter was sent.
+    pub(super) fn sealed<A>(mut self, arguments: A, many: bool) -> Result<(Letter, Option<A>), PoolError> {
         let Self { function, path, .. } = self;
         let moves = !self.packet.handles.ids().is_empty();
-        let all = self.packet.take_over(|| drop(arguments)).map_err(|error| error.to_string());
-        let bytes = all.and_then(|()| codec::pass_on(self.packet, &Seat::anybody(), &mut |_| true));
-        let bytes = bytes.map_err(|reason| PoolError::Encode { task: path, reason })?;
-        Ok(Letter { function, path, many, bytes: Arrived::new(bytes), moves })
+        let refused = |reason| PoolError::Encode { task: path, reason };
+        let mut rest = Some(arguments);
+        if moves {
+            self.packet.take_over(|| rest = None).map_err(|error| refused(error.to_string()))?;
+        }
+        let bytes = codec::pass_on(self.packet, &Seat::anybody(), &mut |_| true).map_err(refused)?;
+        Ok((Letter { function, path, many, bytes: Arrived::new(bytes), moves }, rest))
     }
 }
 
 impl Letter {
     /// Of one call.
-    fn write<F: 'static, A: Serialize>(desk: &Desk, arguments: A) -> Result<Self, PoolError> {
+    fn write<F: 'static, A: Serialize>(desk: &Desk, arguments: A) -> Result<(Self, Option<A>), PoolError> {
         Draft::new::<F, A>(desk, &arguments)?.sealed(arguments, false)
     }
 
@@ -109,7 +113,8 @@ where
     F: Function<A>,
     A: Serialize,
 {
-    send(desk, Letter::write::<F, A>(desk, arguments)?, false)
+    let (letter, _rest) = Letter::write::<F, A>(desk, arguments)?;
+    send(desk, letter, false)
 }
 
 /// Has a chunk of a map run. Where the queue is full it waits: a map is in no hurry to go on.
@@ -157,7 +162,7 @@ where
     F: Function<A>,
     A: Serialize,
 {
-    let letter = Letter::write::<F, A>(desk, arguments)?;
+    let (letter, _rest) = Letter::write::<F, A>(desk, arguments)?;
     let back = desk.submit(false, letter, |letter, number| letter.task(desk, number, Claimant::Nobody))?;
     drop(back.map(Letter::run_here));
     Ok(())
@@ -170,7 +175,7 @@ where
     A: Serialize,
     C: FnOnce(Result<F::Output, TaskError>) + Send + 'static,
 {
-    let letter = Letter::write::<F, A>(desk, arguments)?;
+    let (letter, _rest) = Letter::write::<F, A>(desk, arguments)?;
     // The pool does not end before this is dropped: the caller may run the task itself.
     let to = desk.terms.callbacks.prepare();
     let path = letter.path;
