@@ -3,7 +3,6 @@
 #![cfg(feature = "process")]
 #![expect(unsafe_code, reason = "a process is made by fork")]
 
-use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -264,6 +263,7 @@ fn a_process_made_by_fork_is_no_member() {
         let good = queue.get() == Err(QueueError::Memory(stranger.clone()))
             && queue.put(1) == Err(QueueError::Memory(stranger.clone()))
             && lock.lock().map(|_| ()) == Err(LockError::Memory(stranger.clone()))
+            && slice.is_empty()
             && ipc::stats() == Err(stranger);
         drop((queue, lock, slice));
         // SAFETY: ends the child without running what the parent registered.
@@ -278,29 +278,6 @@ fn a_process_made_by_fork_is_no_member() {
         (Ok(1), 1, 10),
         "what the child dropped is still here"
     );
-}
-
-#[test]
-fn a_copy_sees_a_slice_as_long_as_its_parent_has_it() {
-    let ((mut told, mut tell), (mut heard, mut say)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
-    let mut slice = SharedSlice::<u8>::new(10).unwrap();
-    // SAFETY: the child uses what is meant to be used there, and ends at once.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let has = slice.len() == 10 && say.write_all(&[1]).is_ok();
-        let has_not = told.read_exact(&mut [0]).is_ok() && slice.is_empty();
-        slice.fill(9);
-        // SAFETY: ends the child without running what the parent registered.
-        unsafe { libc::_exit(if has && has_not { 0 } else { 1 }) };
-    }
-    heard.read_exact(&mut [0]).unwrap();
-    drop(slice);
-    let next = SharedSlice::<u8>::new(10).unwrap();
-    tell.write_all(&[1]).unwrap();
-    let mut status = -1;
-    // SAFETY: waits for the child made above.
-    unsafe { libc::waitpid(child, &raw mut status, 0) };
-    assert_eq!((status, &next[..]), (0, &[0; 10][..]));
 }
 
 #[test]

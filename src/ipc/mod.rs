@@ -10,8 +10,8 @@
 //! next one, its permits and its memory come back, the other end of its pipe is told.
 //!
 //! A process made by a bare `fork` is not one of them. There whatever can fail here is an error, and dropping a handle, or
-//! the guard of a lock that was held, does nothing. What cannot fail, such as [`Event::set`] or writing into a slice, is done
-//! to what the parent has.
+//! the guard of a lock that was held, does nothing. A slice is empty there. What cannot fail otherwise, such as [`Event::set`],
+//! is done to what the parent has.
 
 #[expect(unsafe_code, reason = "lays its body over a block's bytes")]
 mod barrier;

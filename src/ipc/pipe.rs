@@ -26,8 +26,9 @@ use crate::shm::{self, Here, bodies, free, message};
 /// One of the two ends of a pipe: sends `S`, receives `R`.
 ///
 /// One user at a time: `send` and `recv` borrow it uniquely, so two threads can't mix up their messages: the compiler
-/// stops it. An end moves to another process as an argument or in a message. When it is dropped, or its process ends in
-/// whatever way, the other end is told: [`Disconnected`](PipeError::Disconnected).
+/// stops it. An end moves to another process as an argument or in a message; where something else holds it too, as the clone of
+/// an `Arc` around it does, that is an error, and it stays. When it is dropped, or its process ends in whatever way, the other
+/// end is told: [`Disconnected`](PipeError::Disconnected).
 ///
 /// ```
 /// use millpond::ipc::{PipeEnd, pipe};
@@ -142,7 +143,7 @@ impl<S, R> PipeEnd<S, R> {
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
         let other = self.hold.head().map(|head| Word::load(&head.ends[1 - self.side]).state());
-        other.is_none_or(|state| state == State::Free)
+        other.is_none_or(|state| matches!(state, State::Free | State::Shared))
     }
 
     /// Whether this end was taken away: somebody wrote over what says that it is this process's.
@@ -349,9 +350,10 @@ impl<'de, S, R> Deserialize<'de> for PipeEnd<S, R> {
 #[cfg(test)]
 mod tests {
     use super::{PipeEnd, pipe};
-    use crate::ipc::Queue;
+    use crate::ipc::{Queue, SharedSlice};
     use crate::shm;
     use crate::shm::id::Id;
+    use crate::shm::step::plan::stopped_at;
 
     /// However often its ends have moved: who finds such a number in what a dead process left must not take the next pipe's.
     #[test]
@@ -361,8 +363,11 @@ mod tests {
         let place = |id: Id| (id.class().unwrap().number(), id.index());
         let mut met = 0;
         let mut newest: Option<Id> = None;
-        for moves in [5, 0, 3, 1, 0, 0] {
-            let (mut near, far) = pipe().unwrap();
+        for (side, moves) in [(0, 5), (1, 0), (1, 3), (0, 1), (0, 0), (1, 0)] {
+            let (mut near, mut far) = pipe().unwrap();
+            if side == 1 {
+                (near, far) = (far, near);
+            }
             if let Some(newest) = newest.filter(|newest| place(*newest) == place(near.end)) {
                 let later = near.end.generation().wrapping_sub(newest.generation());
                 assert!(later > 0 && later < 1 << 31, "{newest:?}, then {:?}", near.end);
@@ -376,5 +381,21 @@ mod tests {
             drop((near, far));
         }
         assert!(met > 0, "no pipe was where another had been");
+    }
+
+    /// Nothing of what lies where the pipe was, once both ends are closed, is touched by the slower of those who closed them.
+    #[test]
+    fn who_closes_an_end_slowly_touches_nothing_that_comes_after_the_pipe() {
+        const CLOSED: u32 = 80;
+        let _alone = shm::alone();
+        let (near, far) = pipe::<u8, u8>().unwrap();
+        let size = near.end.class().unwrap().size();
+        let slow = stopped_at(CLOSED, move || drop(near));
+        assert!(far.is_disconnected());
+        drop(far);
+        let slices: Vec<_> = (0..4).map(|_| SharedSlice::<u8>::unspecified(size).unwrap()).collect();
+        let before: Vec<Vec<u8>> = slices.iter().map(|slice| slice.to_vec()).collect();
+        slow.finish();
+        assert!(slices.iter().zip(&before).all(|(slice, before)| slice[..] == before[..]), "something wrote to them");
     }
 }

@@ -11,7 +11,6 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 use super::codec::Plain;
 use super::handle;
 use crate::primitive::Ordering;
-use crate::shm::block::Word;
 use crate::shm::id::{Id, Kind as IdKind};
 use crate::shm::message;
 use crate::shm::shape::{Kind, Shape};
@@ -26,7 +25,8 @@ use crate::shm::{self, Here, ShmError, free, step, store};
 ///
 /// The bytes are trusted: a process that writes over shared memory can change them under their owner. What is sent has no
 /// other owner: where something else holds the slice too, as the clone of an `Arc` around it does, sending it is an error,
-/// and it stays.
+/// and it stays. In a process that was made by a bare `fork` it is empty, which each access looks at: a loop over many is
+/// best over one borrowed slice.
 ///
 /// ```
 /// use millpond::ipc::{Queue, SharedSlice};
@@ -113,16 +113,10 @@ impl<T> SharedSlice<T> {
 }
 
 impl<T> SharedSlice<T> {
-    /// How many values are seen: all, but in a forked copy only as long as the process that it is a copy of has them.
+    /// How many values are seen: none in a forked copy, for they are those of the process that it is a copy of.
     #[inline]
     fn seen(&self) -> usize {
-        if self.here.is_still() || self.is_its_owners() { self.len } else { 0 }
-    }
-
-    #[cold]
-    fn is_its_owners(&self) -> bool {
-        let entry = self.id.class().and_then(|class| self.here.segment.entry(class, self.id.index()));
-        entry.is_some_and(|entry| Word::load(&entry.word) == Word::owned(self.here.me(), self.id.generation()))
+        if self.here.is_still() { self.len } else { 0 }
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) enum State {
     /// On its way: whoever gets its number takes it. The owner is the member that it waits for, or nobody where a
     /// ring's slot or another block says where it is.
     Queued,
-    /// An object that several members hold, each by a mark of its own.
+    /// An object that several members hold, each by a mark of its own. Of a pipe's end: its owner is closing it.
     Shared,
     /// No state at all: somebody wrote over the word.
     Damaged,
@@ -71,6 +71,11 @@ impl Word {
     /// A shared object's word; the stamp tells two looks at it apart.
     pub(crate) fn shared(stamp: u32, generation: u32) -> Self {
         Self::pack(State::Shared, stamp, generation)
+    }
+
+    /// A pipe's end that its owner is closing.
+    pub(crate) fn closing(owner: Owner, generation: u32) -> Self {
+        Self::pack(State::Shared, owner.into(), generation)
     }
 
     pub(crate) fn load(from: &AtomicU64) -> Self {

@@ -38,7 +38,7 @@ pub enum ShmError {
     NotASegment,
     /// Somebody wrote over what the object is made of.
     Damaged,
-    /// What the handle stands for is not this process's any more: somebody wrote over the memory that says so.
+    /// What the handle stands for is gone, or is no such thing: another type was asked for, or somebody wrote over it.
     Stale,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for ShmError {
             Self::AlreadyAMember => f.write_str("this process is a member of another segment already"),
             Self::NotASegment => f.write_str("what was handed over is not a segment of this version of Millpond"),
             Self::Damaged => f.write_str("another process wrote over the shared memory that this is made of"),
-            Self::Stale => f.write_str("what this handle stands for is gone: another process wrote over shared memory"),
+            Self::Stale => f.write_str("what this handle stands for is gone, or is no such thing"),
         }
     }
 }

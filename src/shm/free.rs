@@ -51,26 +51,34 @@ pub(crate) fn release_unread(segment: &Segment, me: Owner, id: Id) {
 /// A pipe's end goes: the other is told, and the pipe is freed after both.
 pub(crate) fn close_end(segment: &Segment, me: Owner, id: Id) {
     let Some(end) = header(segment, id) else { return };
-    let free = Word::free(id.generation().wrapping_add(1));
-    if Word::owned(me, id.generation()).step(end, free).is_err() {
-        return;
+    let closing = Word::closing(me, id.generation().wrapping_add(1));
+    if Word::owned(me, id.generation()).step(end, closing).is_ok() {
+        close(segment, me, id, end, closing);
     }
-    step::reach(80);
-    pipe_changed(segment, me, id);
 }
 
-/// What follows when an end is closed: whoever waits at the other wakes, and the last to go frees the pipe.
-fn pipe_changed(segment: &Segment, me: Owner, id: Id) {
-    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
-    let seen = Word::load(&entry.word);
-    if seen.state() != State::Shared || Shape::kind_of(entry.content.load(Ordering::Acquire)) != Kind::Pipe {
-        return;
+/// CLOSING → FREE, of an end of the pipe in this block: whoever waits at the other wakes, and the last to go frees the pipe.
+/// While it is closing it still holds the pipe, so what is woken is that and no other thing.
+fn close(segment: &Segment, me: Owner, id: Id, end: &AtomicU64, closing: Word) {
+    let pipe = pipe_in(segment, id);
+    step::reach(80);
+    if let Some(pipe) = pipe {
+        bodies::wake_pipe(segment, pipe);
     }
-    let Some(class) = id.class() else { return };
-    let pipe = Id::block(class, id.index(), seen.generation());
-    bodies::wake_pipe(segment, pipe);
     step::reach(81);
-    retire(segment, me, pipe);
+    let closed = closing.step(end, Word::free(closing.generation()));
+    if let (Ok(()), Some(pipe)) = (closed, pipe) {
+        retire(segment, me, pipe);
+    }
+}
+
+/// The pipe in the block that an end's number names.
+fn pipe_in(segment: &Segment, id: Id) -> Option<Id> {
+    let class = id.class()?;
+    let entry = segment.entry(class, id.index())?;
+    let seen = Word::load(&entry.word);
+    let is_pipe = Shape::kind_of(entry.content.load(Ordering::Acquire)) == Kind::Pipe;
+    (seen.state() == State::Shared && is_pipe).then(|| Id::block(class, id.index(), seen.generation()))
 }
 
 /// Frees a token that this process owns, and the object if nothing else holds it.
@@ -147,15 +155,21 @@ pub(crate) fn unpin(segment: &Segment, me: Owner, id: Id) {
     }
 }
 
-/// The ends of a pipe that the dead one had, or that were on their way to it, are closed.
+/// The ends of a pipe that the dead one had or was closing, or that were on their way to it, are closed.
 pub(super) fn close_ends(segment: &Segment, me: Owner, dead: Member, id: Id) {
     let (Some(head), Some(class)) = (head(segment, id), id.class()) else { return };
     for (side, end) in head.ends.iter().enumerate() {
         let seen = Word::load(end);
-        let its = matches!(seen.state(), State::Owned | State::Queued) && seen.owner() == dead.index;
-        if its && seen.step(end, Word::owned(me, seen.generation())).is_ok() {
-            let end = Id::new(IdKind::End(side), class, id.index(), seen.generation());
-            close_end(segment, me, end);
+        let its = Id::new(IdKind::End(side), class, id.index(), seen.generation());
+        match seen.state() {
+            _ if seen.owner() != dead.index => {}
+            State::Owned | State::Queued => {
+                if seen.step(end, Word::owned(me, seen.generation())).is_ok() {
+                    close_end(segment, me, its);
+                }
+            }
+            State::Shared => close(segment, me, its, end, seen),
+            State::Free | State::Damaged => {}
         }
     }
 }

@@ -277,3 +277,85 @@ impl<'a> Lane<'a> {
 pub(super) fn unpack(note: u16) -> (usize, usize) {
     (usize::from(note & 127), usize::from(note >> 7 & 15))
 }
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use core::ptr::NonNull;
+
+    use super::{CARRIED, CARRIER, Lane, MOST_HANDLES, bytes, empty_carrier, open_carrier, unpack};
+    use crate::primitive::{AtomicU64, Ordering};
+    use crate::shm::id::Id;
+    use crate::shm::ring::Fence;
+    use crate::shm::{self, Here, store};
+
+    /// A block for a carrier: its number, where it is, how long it is.
+    fn block(here: Here, at_least: usize) -> (Id, NonNull<u8>, usize) {
+        let taken = store::take(here.segment, here.me(), at_least).unwrap();
+        taken.soil(at_least);
+        (taken.id, taken.bytes, taken.id.class().unwrap().size())
+    }
+
+    fn write(carrier: NonNull<u8>, n: usize, number: usize) {
+        // SAFETY: the tests write numbers that are in the block.
+        let at = unsafe { carrier.add(8 * n) };
+        // SAFETY: aligned; any bytes are an atomic.
+        unsafe { at.cast::<AtomicU64>().as_ref() }.store(number as u64, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_carrier_is_read_up_to_the_end_of_its_block_and_no_further() {
+        let _alone = shm::alone();
+        let here = shm::here().unwrap();
+        let (id, carrier, size) = block(here, 4096);
+        let ids = [7, 9].map(Id::from_bits);
+        for (n, number) in [(0, 2), (2, 7), (3, 9)] {
+            write(carrier, n, number);
+        }
+        let start = CARRIER + 16;
+        for (len, fits) in [(0, true), (1, true), (size - start, true), (size - start + 1, false), (usize::MAX, false)]
+        {
+            write(carrier, 1, len);
+            let opened = open_carrier(here.segment, id);
+            // SAFETY: inside the block.
+            let body = unsafe { carrier.add(start) };
+            assert_eq!(opened, fits.then(|| (ids.to_vec(), body, len)), "{len} bytes");
+        }
+        write(carrier, 1, 1);
+        let mut unread = Vec::new();
+        empty_carrier(here.segment, id, &mut |id| unread.push(id));
+        assert_eq!(unread, ids);
+        assert!(store::give(here.segment, here.me(), id));
+    }
+
+    #[test]
+    fn a_carrier_has_as_many_handles_as_a_message_can_have() {
+        let _alone = shm::alone();
+        let here = shm::here().unwrap();
+        let (id, carrier, _) = block(here, CARRIER + 8 * (MOST_HANDLES + 1));
+        for (count, fits) in [(MOST_HANDLES, true), (MOST_HANDLES + 1, false)] {
+            write(carrier, 0, count);
+            write(carrier, 1, 0);
+            assert_eq!(open_carrier(here.segment, id).map(|(handles, ..)| handles.len()), fits.then_some(count));
+        }
+        assert_eq!(MOST_HANDLES, 65_536);
+        assert!(store::give(here.segment, here.me(), id));
+    }
+
+    #[test]
+    fn a_note_holds_a_full_slot_and_the_flag_beside_it() {
+        let full = 15 << 7 | 120;
+        assert_eq!((unpack(full), unpack(full | CARRIED), full & CARRIED), ((120, 15), (120, 15), 0));
+    }
+
+    #[test]
+    fn who_sleeps_alone_is_fenced_by_who_wakes_and_so_are_all_where_the_system_fences_nobody() {
+        let _alone = shm::alone();
+        let here = shm::here().unwrap();
+        let (id, body, _) = block(here, bytes(4).unwrap());
+        // SAFETY: the block has room for such a lane.
+        let lane = || unsafe { Lane::at(here.segment, body, 4) };
+        let all = if here.segment.fenced { Fence::Sleepers } else { Fence::Mine };
+        assert_eq!((lane().fence(), lane().single().fence()), (all, Fence::Mine));
+        assert!(store::give(here.segment, here.me(), id));
+    }
+}

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use super::super::record::Outcome;
 use super::desk::{Desk, Ended, Inner, Stage, as_u32};
 use super::slot::{Phase, Word};
-use super::spec::LEAVE;
+use super::spec::{LEAVE, LEAVING, READY};
 use super::stats::Count;
 use super::task::Task;
 use super::{line, trace};
@@ -42,7 +42,9 @@ pub(super) fn bury(
     said.clone_into(&mut place.said);
     let has_run = desk.ground.ran(worker) != place.ran_before;
     let (pid, grown) = (place.pid, place.is_grown());
-    let (killed, ready) = (core::mem::take(&mut place.killed), core::mem::take(&mut place.ready));
+    // Final, now that it has ended; the foreman may have looked before it was ready.
+    let phase = desk.ground.post(worker).phase.load(Ordering::Acquire);
+    let (killed, ready) = (core::mem::take(&mut place.killed), core::mem::take(&mut place.ready) || phase >= READY);
     desk.ground.post(worker).phase.store(0, Ordering::Relaxed);
     desk.ground.post(worker).pid.store(0, Ordering::Relaxed);
     let how = describe(end, outcome.as_ref(), said);
@@ -59,10 +61,11 @@ pub(super) fn bury(
             victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
         }
     }
-    // Told to leave, or with no suspects left; others that exit with nothing run do so by themselves.
-    let is_sent_off = worker == desk.terms.workers || desk.ground.head().orders.load(Ordering::Relaxed) == LEAVE;
+    // Old, told to, or with no suspects left: others that exit do so by themselves.
+    let orders = desk.ground.head().orders.load(Ordering::Relaxed);
+    let leaves = phase == LEAVING || orders == LEAVE || worker == desk.terms.workers;
     // It left as it was told, and not in the middle of a task that exits.
-    let planned = end.exited_well() && ready && victims.is_empty() && (has_run || is_sent_off);
+    let planned = end.exited_well() && ready && leaves && victims.is_empty();
     // One that was ready and that somebody else killed says nothing of those that come after it.
     let by_others =
         [Signal::KILL, Signal::TERM, Signal::INT].map(|signal| Some(signal.as_raw())).contains(&end.signal());

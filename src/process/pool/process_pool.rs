@@ -85,7 +85,8 @@ impl ProcessPool {
         self.apply_async(function, arguments)?.join()
     }
 
-    /// Has `function(arguments)` run in a worker, and returns at once.
+    /// Has `function(arguments)` run in a worker, and returns at once. Arguments with something in them that moves are dropped
+    /// before that, as by [`Queue::put`](crate::ipc::Queue::put).
     ///
     /// # Errors
     /// The pool is closed or was given up, its queue is full and set to fail, the function isn't registered, or the arguments

@@ -61,7 +61,7 @@ impl Draft {
         let moves = !self.packet.handles.ids().is_empty();
         let refused = |reason| PoolError::Encode { task: path, reason };
         let mut rest = Some(arguments);
-        if moves {
+        if !self.packet.handles.are_own() {
             self.packet.take_over(|| rest = None).map_err(|error| refused(error.to_string()))?;
         }
         let bytes = codec::pass_on(self.packet, &Seat::anybody(), &mut |_| true).map_err(refused)?;
