@@ -179,7 +179,7 @@ impl<T> Queue<T> {
     /// [`Closed`](QueueError::Closed). Whoever waits is woken.
     pub fn close(&self) {
         match self.inner.count {
-            Some(_) => _ = self.inner.lane().close(),
+            Some(_) => self.inner.lane().close(),
             None => _ = self.inner.stages().map(|stages| stages.shut()),
         }
     }

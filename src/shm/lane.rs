@@ -237,15 +237,14 @@ impl<'a> Lane<'a> {
         self.head.closed.load(Ordering::SeqCst) != 0
     }
 
-    /// Nothing can be sent any more. True if that is new.
-    pub(crate) fn close(&self) -> bool {
+    /// Nothing can be sent any more.
+    pub(crate) fn close(&self) {
         // SeqCst: a producer that claims a slot after a consumer found the lane closed and empty sees it; pairs with the
         // look in `send`.
-        let new = self.head.closed.swap(1, Ordering::SeqCst) == 0;
+        self.head.closed.store(1, Ordering::SeqCst);
         step::reach(8);
         self.sleepers.items.wake_all_surely();
         self.sleepers.space.wake_all_surely();
-        new
     }
 
     /// The handles that a slot lists.
@@ -285,6 +284,8 @@ mod tests {
     use super::{CARRIED, CARRIER, Lane, MOST_HANDLES, bytes, empty_carrier, open_carrier, unpack};
     use crate::primitive::{AtomicU64, Ordering};
     use crate::shm::id::Id;
+    use crate::shm::letter::{Arrived, Ready};
+    use crate::shm::making::Making;
     use crate::shm::ring::Fence;
     use crate::shm::{self, Here, store};
 
@@ -357,5 +358,23 @@ mod tests {
         let all = if here.segment.fenced { Fence::Sleepers } else { Fence::Mine };
         assert_eq!((lane().fence(), lane().single().fence()), (all, Fence::Mine));
         assert!(store::give(here.segment, here.me(), id));
+    }
+
+    #[test]
+    fn a_lane_of_one_place_has_a_value_or_room_for_one() {
+        let _alone = shm::alone();
+        let here = shm::here().unwrap();
+        let making = Making::new(bytes(1).unwrap()).unwrap();
+        // SAFETY: the body has room for such a lane, and is all zero.
+        let lane = unsafe { Lane::at(here.segment, making.body(), 1) };
+        lane.begin();
+        assert_eq!((lane.has_full(), lane.has_empty(), lane.len()), (false, true, 0));
+        let mut ready = Ready::new(here);
+        ready.fill(&[7]).unwrap();
+        assert!(lane.send(&mut ready).is_ok());
+        assert_eq!((lane.has_full(), lane.has_empty(), lane.len()), (true, false, 1));
+        let mut arrived = Arrived::new(here);
+        assert!(lane.receive(&mut arrived).is_ok());
+        assert_eq!((lane.has_full(), lane.has_empty(), arrived.to_vec()), (false, true, vec![7]));
     }
 }

@@ -189,7 +189,7 @@ impl<'a> Stages<'a> {
     }
 
     fn close_all(&self) {
-        (0..STAGES).filter_map(|stage| self.lane(stage)).for_each(|lane| _ = lane.close());
+        (0..STAGES).filter_map(|stage| self.lane(stage)).for_each(|lane| lane.close());
     }
 
     /// After a death: who shut the queue may not have come to all its stages, nor who opened one to seeing that it was shut.
