@@ -472,9 +472,9 @@ fn a_result_that_is_too_large_keeps_its_handles() {
     audit.expect_unchanged();
 }
 
-/// A large result with a handle in it that fails at its last step, and one that panics behind it, take no room from those that follow.
+/// A large result with a slice in it twice, and one that panics when it has been sent, take no room from those that follow.
 #[test]
-fn a_result_that_fails_when_it_was_put_down_gives_its_room_back() {
+fn a_result_that_cannot_move_and_one_that_panics_behind_itself_take_no_room() {
     let _alone = alone();
     let audit = Audit::now();
     let pool = ProcessPool::builder().workers(1).build().unwrap();
