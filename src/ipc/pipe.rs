@@ -13,7 +13,7 @@ use super::error::{FromLane, PipeError};
 use super::handle;
 use super::queue::count_of;
 use super::wait::{self, Wait, Waiter};
-use crate::shm::block::{State, Word};
+use crate::shm::block::Word;
 use crate::shm::id::{Id, Kind as IdKind};
 use crate::shm::lane::{self, Lane};
 use crate::shm::letter::{Arrived, Ready};
@@ -21,7 +21,7 @@ use crate::shm::making::Making;
 use crate::shm::object::Hold;
 use crate::shm::shape::{Kind, Shape};
 use crate::shm::wake::Signal;
-use crate::shm::{self, Here, bodies, free, message};
+use crate::shm::{self, Here, bodies, ends, free, message};
 
 /// One of the two ends of a pipe: sends `S`, receives `R`.
 ///
@@ -142,8 +142,7 @@ impl<S, R> PipeEnd<S, R> {
     /// Whether the other end was dropped, or its process is gone. Messages that it had sent may still be there.
     #[must_use]
     pub fn is_disconnected(&self) -> bool {
-        let other = self.hold.head().map(|head| Word::load(&head.ends[1 - self.side]).state());
-        other.is_none_or(|state| matches!(state, State::Free | State::Shared))
+        self.hold.head().is_none_or(|head| ends::is_closed(&head.ends[1 - self.side]))
     }
 
     /// Whether this end was taken away: somebody wrote over what says that it is this process's.

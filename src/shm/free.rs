@@ -10,7 +10,7 @@ use super::members::Member;
 use super::segment::Segment;
 use super::shape::{Kind, Shape, head};
 use super::transit::{self, header};
-use super::{bodies, step, store};
+use super::{bodies, ends, step, store};
 use crate::primitive::{AtomicU64, Ordering};
 
 /// Releases a handle that this process owns: what it stands for goes with it, if it was the last.
@@ -51,23 +51,22 @@ pub(crate) fn release_unread(segment: &Segment, me: Owner, id: Id) {
 /// A pipe's end goes: the other is told, and the pipe is freed after both.
 pub(crate) fn close_end(segment: &Segment, me: Owner, id: Id) {
     let Some(end) = header(segment, id) else { return };
-    let closing = Word::closing(me, id.generation().wrapping_add(1));
-    if Word::owned(me, id.generation()).step(end, closing).is_ok() {
+    if let Some(closing) = ends::begin(end, me, id.generation()) {
         close(segment, me, id, end, closing);
     }
 }
 
-/// CLOSING → FREE, of an end of the pipe in this block: whoever waits at the other wakes, and the last to go frees the pipe.
-/// While it is closing it still holds the pipe, so what is woken is that and no other thing.
+/// Closes an end that is closing, of the pipe in this block.
 fn close(segment: &Segment, me: Owner, id: Id, end: &AtomicU64, closing: Word) {
     let pipe = pipe_in(segment, id);
-    step::reach(80);
-    if let Some(pipe) = pipe {
-        bodies::wake_pipe(segment, pipe);
-    }
-    step::reach(81);
-    let closed = closing.step(end, Word::free(closing.generation()));
-    if let (Ok(()), Some(pipe)) = (closed, pipe) {
+    let wake = || {
+        if let Some(pipe) = pipe {
+            bodies::wake_pipe(segment, pipe);
+        }
+    };
+    if ends::finish(end, closing, wake)
+        && let Some(pipe) = pipe
+    {
         retire(segment, me, pipe);
     }
 }
@@ -109,7 +108,7 @@ pub(crate) fn retire(segment: &Segment, me: Owner, id: Id) {
     let held = || match Shape::kind_of(entry.content.load(Ordering::Acquire)) {
         // It goes with its queue.
         Kind::Stage => true,
-        Kind::Pipe => head.ends.iter().any(|end| Word::load(end).state() != State::Free),
+        Kind::Pipe => ends::hold(&head.ends),
         // O1: tokens first. A mark that a token led to was set before the token went.
         _ => is_referred(segment, id) || head.is_marked(),
     };
@@ -159,17 +158,8 @@ pub(crate) fn unpin(segment: &Segment, me: Owner, id: Id) {
 pub(super) fn close_ends(segment: &Segment, me: Owner, dead: Member, id: Id) {
     let (Some(head), Some(class)) = (head(segment, id), id.class()) else { return };
     for (side, end) in head.ends.iter().enumerate() {
-        let seen = Word::load(end);
-        let its = Id::new(IdKind::End(side), class, id.index(), seen.generation());
-        match seen.state() {
-            _ if seen.owner() != dead.index => {}
-            State::Owned | State::Queued => {
-                if seen.step(end, Word::owned(me, seen.generation())).is_ok() {
-                    close_end(segment, me, its);
-                }
-            }
-            State::Shared => close(segment, me, its, end, seen),
-            State::Free | State::Damaged => {}
+        if let Some(closing) = ends::begin_for(end, me, dead.index) {
+            close(segment, me, Id::new(IdKind::End(side), class, id.index(), closing.generation()), end, closing);
         }
     }
 }

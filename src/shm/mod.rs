@@ -20,6 +20,7 @@ mod decoding;
 #[cfg(not(millpond_loom))]
 #[expect(unsafe_code, reason = "takes a value of a type that was told by its number as what it is")]
 mod encoding;
+pub(crate) mod ends;
 #[cfg(not(millpond_loom))]
 pub(crate) mod error;
 pub(crate) mod flag;

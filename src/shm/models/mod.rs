@@ -7,6 +7,8 @@
 #[expect(unsafe_code, reason = "witnesses that loom watches")]
 mod blocks;
 #[expect(unsafe_code, reason = "witnesses that loom watches")]
+mod ends;
+#[expect(unsafe_code, reason = "witnesses that loom watches")]
 mod locks;
 #[expect(unsafe_code, reason = "witnesses that loom watches")]
 mod ring;
