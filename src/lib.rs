@@ -56,6 +56,10 @@ mod pool_owners;
 #[path = "process/pool/models.rs"]
 mod process_pool_models;
 
+#[cfg(all(test, millpond_shuttle))]
+#[path = "process/pool/schedules.rs"]
+mod process_pool_schedules;
+
 pub use block::MemoryError;
 #[cfg(not(millpond_loom))]
 pub use block::settings::HugePages;

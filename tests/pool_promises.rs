@@ -8,17 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use millpond::{BlockPool, Heap, MemoryError};
 use proptest::prelude::*;
 
-/// How many of the pages under `[at, at + len)` are present.
-#[expect(unsafe_code, reason = "asks the system")]
-fn present_pages(at: *const u8, len: usize) -> usize {
-    let start = at.map_addr(|address| address & !4095);
-    let pages = (at.addr() + len - start.addr()).div_ceil(4096);
-    let mut seen = vec![0_u8; pages];
-    // SAFETY: mincore writes one byte for each page, and reads nothing of the range.
-    let answer = unsafe { libc::mincore(start.cast_mut().cast(), pages * 4096, seen.as_mut_ptr()) };
-    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
-    seen.iter().filter(|page| **page & 1 == 1).count()
-}
+use self::pages::present_pages;
+
+#[path = "common/pages.rs"]
+mod pages;
 
 #[test]
 fn reserved_blocks_are_ready_before_first_use() {
@@ -67,41 +60,6 @@ fn a_reserve_of_a_pool_in_use_is_present_too() {
     pool.purge();
     pool.reserve(100).unwrap();
     assert_eq!(taken(&pool, 100), 400, "pages of 100 blocks that went back");
-}
-
-#[test]
-#[expect(unsafe_code, reason = "reads what it wrote")]
-fn free_blocks_among_those_in_use_go_back_when_asked_for() {
-    // Long runs, and a pool that has a reserve.
-    let large = BlockPool::new(1 << 20, 16);
-    let reserved = BlockPool::builder().block_size(16 * 1024).reserve(1).build().unwrap();
-    for (pool, count) in [(&large, 64), (&reserved, 1_024)] {
-        let mut blocks: Vec<_> = (0..count).map(|_| pool.take().unwrap()).collect();
-        let mut places = Vec::new();
-        for block in &mut blocks {
-            block.fill(core::mem::MaybeUninit::new(7));
-            places.push(block.as_ptr().cast::<u8>());
-        }
-        let mut index = 0;
-        blocks.retain(|_| {
-            index += 1;
-            index % 16 == 0
-        });
-        pool.purge();
-        // What got empty is with the reserve now.
-        Heap::purge();
-        let size = pool.block_size();
-        let kept: Vec<_> = blocks.iter().map(|block| block.as_ptr().cast::<u8>()).collect();
-        let (used, free): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| kept.contains(place));
-        let present = |places: &[*mut u8]| places.iter().map(|place| present_pages(*place, size)).sum::<usize>() * 4096;
-        assert_eq!(present(&used), blocks.len() * size, "blocks of {size}");
-        // The run that is reserved, and what pages share with blocks in use.
-        let left = present(&free);
-        assert!(left <= (16 + 2 * blocks.len()) * 64 * 1024 / 4, "{left} bytes of free blocks of {size} stay");
-        // SAFETY: all of it was written above.
-        let whole = blocks.iter().all(|block| block.iter().all(|byte| unsafe { byte.assume_init() } == 7));
-        assert!(whole, "blocks of {size} changed");
-    }
 }
 
 #[test]

@@ -6,86 +6,21 @@
 mod beds;
 #[path = "line.rs"]
 mod line;
+#[path = "pond.rs"]
+mod pond;
 #[path = "slot.rs"]
 mod slot;
 
 use loom::sync::Arc;
 use loom::thread;
 
-use self::beds::{Beds, Bits};
-use self::line::{Apart, Ends};
+use self::pond::{HANDS, Pond};
 use self::slot::{NOTIFY, Phase, WAITED, Word};
-use crate::os::Futex;
+use crate::primitive::Ordering;
 use crate::primitive::model::explore;
-use crate::primitive::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-const HANDS: u16 = 2;
-const SLOTS: usize = 2;
-
-/// A pool's segment in small: one line, two slots, two hands.
-struct Pond {
-    ends: Ends,
-    places: [AtomicU64; SLOTS],
-    words: [AtomicU64; SLOTS],
-    /// Arguments, then the result: read and written without an order, so whoever reads them without one may see old ones.
-    rooms: [AtomicU32; SLOTS],
-    beds: Beds,
-    sleep: [Futex; HANDS as usize],
-    ran: AtomicUsize,
-    /// The same, for the parent to sleep on.
-    done: Futex,
-    /// The pool is at its end.
-    leave: AtomicUsize,
-}
-
+/// What the models' hands and parent do.
 impl Pond {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            ends: Ends { head: Apart(AtomicU64::new(0)), tail: Apart(AtomicU64::new(0)) },
-            places: core::array::from_fn(|_| AtomicU64::new(0)),
-            words: core::array::from_fn(|_| AtomicU64::new(0)),
-            rooms: core::array::from_fn(|_| AtomicU32::new(0)),
-            beds: Beds { asleep: Bits::new(), searching: Bits::new() },
-            sleep: core::array::from_fn(|_| Futex::new(0)),
-            ran: AtomicUsize::new(0),
-            done: Futex::new(0),
-            leave: AtomicUsize::new(0),
-        })
-    }
-
-    fn set(&self, slot: usize, value: u32) {
-        self.rooms[slot].store(value, Ordering::Relaxed);
-    }
-
-    fn get(&self, slot: usize) -> u32 {
-        self.rooms[slot].load(Ordering::Relaxed)
-    }
-
-    /// The parent puts a task into a slot and a line, and wakes somebody.
-    fn submit(&self, slot: u32, generation: u32, tail: u64, flags: u64) {
-        self.set(slot as usize, 7);
-        slot::queue(&self.words[slot as usize], generation, flags);
-        assert!(line::put(&self.ends, &self.places, tail, &mut 0, line::ticket(slot, generation)));
-        line::publish(&self.ends, tail + 1);
-        self.call();
-    }
-
-    fn call(&self) {
-        if let Some(hand) = self.beds.pick(0..HANDS) {
-            self.wake(hand);
-        }
-    }
-
-    fn wake(&self, hand: u16) {
-        let bed = &self.sleep[hand as usize];
-        bed.swap(0, Ordering::Release);
-        bed.wake_one();
-    }
-
-    fn take(&self, hand: u16) -> Option<(u32, u32)> {
-        line::get(&self.ends, &self.places, |slot, generation| slot::take(&self.words[slot as usize], generation, hand))
-    }
-
     /// A hand does what it finds; whether it found something.
     fn work(&self, hand: u16, looked: &mut bool) -> bool {
         let Some((slot, generation)) = self.take(hand) else { return false };
@@ -194,7 +129,7 @@ fn no_task_waits_while_one_of_two_hands_sleeps() {
 
 #[test]
 fn a_hand_that_is_done_and_leaves_keeps_no_task_waiting() {
-    explore(1, 500, || {
+    explore(2, 500, || {
         let pond = Pond::new();
         let hands: Vec<_> = [1, usize::MAX]
             .into_iter()

@@ -82,7 +82,7 @@ impl Check {
         let listed = Self::Loom(String::new()).cargo(tree).args(["--", "--list"]).output();
         let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-        names.filter(|name| name.contains("::models::")).map(str::to_owned).collect()
+        names.filter(|name| name.contains("models::")).map(str::to_owned).collect()
     }
 
     /// Checks of different lanes share nothing that is built, and run at the same time.
