@@ -91,6 +91,7 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 /// Takes over the socket that `parent` passed to this process under a number. None if there is no such socket.
+/// To be called once.
 pub(crate) fn inherited_socket(number: RawFd, parent: u32) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
@@ -102,11 +103,12 @@ pub(crate) fn inherited_socket(number: RawFd, parent: u32) -> Option<OwnedFd> {
         return None;
     }
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC).ok()?;
-    // SAFETY: a socket to our parent, made for us and passed under this number; it is taken over once.
+    // SAFETY: a socket to our parent, made for us and passed under this number; it is taken over once, since the one
+    // caller asks once in a process, or in that and in copies of it, each of which has descriptors of its own.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Takes over a descriptor that the parent passed beside its socket. None if there is none.
+/// Takes over a descriptor that the parent passed beside its socket, once too. None if there is none.
 pub(crate) fn inherited_descriptor(number: RawFd) -> Option<OwnedFd> {
     if number <= 2 {
         return None;
@@ -114,7 +116,7 @@ pub(crate) fn inherited_descriptor(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: as above.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC).ok()?;
-    // SAFETY: passed for us under this number; it is taken over once.
+    // SAFETY: passed for us under this number; it is taken over once, as the socket is.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 

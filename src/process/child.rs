@@ -11,6 +11,7 @@ use super::wire::{Greeting, Job, Kind, Message, Reader, difference, header};
 use crate::os::process::{die_with_parent, inherited_descriptor, inherited_socket, remove_variable, set_comm};
 use crate::panics::{guarded, message, text};
 use crate::primitive::plain::OnceLock;
+use crate::primitive::{AtomicBool, Ordering};
 use crate::shm;
 
 /// What a child ends with when its function panicked: what every Rust program ends with.
@@ -33,6 +34,8 @@ pub(super) struct Me {
 const SHORT: usize = 4096;
 
 static ME: OnceLock<Me> = OnceLock::new();
+/// Whether this process has looked for the socket that [`MARKER`] names, which is taken over then if it is there.
+static SERVED: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn me() -> Option<&'static Me> {
     ME.get()
@@ -46,7 +49,8 @@ pub(super) fn reports() -> Option<&'static OwnedFd> {
 /// What a pool's worker does: with what it was told, what it was given, and its parent's seat.
 pub(super) type ServePool = fn(&[u8], Vec<OwnedFd>, Seat) -> Result<(), String>;
 
-/// Serves and never returns, if this process is a child.
+/// Serves and never returns, if this process is a child. Does nothing where it was called before: whoever calls it again
+/// runs in the child, or beside what runs there, and finds the variable unless the child had one thread.
 pub(super) fn serve_if_child(serve_pool: ServePool) {
     let Some(marker) = std::env::var_os(MARKER) else { return };
     let mut parts = marker.to_str().unwrap_or_default().split(':');
@@ -55,6 +59,10 @@ pub(super) fn serve_if_child(serve_pool: ServePool) {
         return;
     };
     let parent = parent.unsigned_abs();
+    // Relaxed: says only that this line was reached. A forked copy has what its original had.
+    if SERVED.swap(true, Ordering::Relaxed) {
+        return;
+    }
     // A command that a child started before it got here has the variable, but not the socket.
     if let Some(socket) = inherited_socket(socket, parent) {
         remove_variable(MARKER);

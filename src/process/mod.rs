@@ -77,8 +77,8 @@ static INITIALIZED: AtomicBool = AtomicBool::new(false);
 /// Makes this program one that can start children: the first line of `main`.
 ///
 /// In the program that a person starts it returns at once. In a child it runs the child's function, and never returns:
-/// what stands before it in `main` is run by every child too. Test binaries use
-/// [`test_support!`](crate::test_support) instead.
+/// what stands before it in `main` is run by every child too. A second call does nothing, in a child neither: a function
+/// that runs there may call it. Test binaries use [`test_support!`](crate::test_support) instead.
 pub fn init() {
     // Relaxed: says only that this line was reached. Before serving, for a child may start children too.
     INITIALIZED.store(true, Ordering::Relaxed);
