@@ -96,7 +96,11 @@ fn hybrid(threads: u32) -> u32 {
     })
 }
 
-millpond::tasks![stays, stays_below, add, tree, late, forever, deaf, signals, overflow, hybrid];
+fn exits() {
+    std::process::exit(1);
+}
+
+millpond::tasks![exits, stays, stays_below, add, tree, late, forever, deaf, signals, overflow, hybrid];
 
 // ── what hosts do ──────────────────────────────────────────────────────────────────
 
@@ -107,6 +111,15 @@ fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
     limit.rlim_cur = soft.min(limit.rlim_max);
     // SAFETY: reads the limit.
     assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
+}
+
+/// Becomes somebody else, who has no other processes, if it is root.
+fn stops_being_root() {
+    // SAFETY: reads a number.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: numbers only.
+        assert_eq!(unsafe { libc::setuid(64_321) }, 0);
+    }
 }
 
 fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
@@ -352,12 +365,8 @@ fn host(case: &str) {
             println!("fine after {error}");
         }
         "few-processes" => {
-            // The limit does not bind root: become somebody else, who has no other processes.
-            // SAFETY: reads a number.
-            if unsafe { libc::geteuid() } == 0 {
-                // SAFETY: numbers only.
-                assert_eq!(unsafe { libc::setuid(64_321) }, 0);
-            }
+            // The limit does not bind root.
+            stops_being_root();
             assert_eq!(three(), 3);
             let before = soft_limit(libc::RLIMIT_NPROC);
             limit(libc::RLIMIT_NPROC, 1);
@@ -369,6 +378,16 @@ fn host(case: &str) {
             limit(libc::RLIMIT_NPROC, before);
             assert_eq!(three(), 3, "the rest works on");
             println!("fine after {error}");
+        }
+        "becomes-another-user" => {
+            assert_eq!(three(), 3);
+            let pool = ProcessPool::builder().workers(1).build().unwrap();
+            assert_eq!(pool.apply(add, (1, 2)), Ok(3));
+            stops_being_root();
+            assert_eq!(three(), 3);
+            assert!(pool.apply(exits, ()).is_err());
+            assert_eq!(pool.apply(add, (1, 2)), Ok(3), "by the worker that replaces it");
+            println!("fine");
         }
         "deleted" => {
             let me = std::env::current_exe().unwrap();
@@ -631,7 +650,7 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 22] = [
+    let checks: [(&str, fn()); 23] = [
         ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
         ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
         ("the_keeper_rests_beside_a_copy_of_its_host", || drop(fine("copy-stays"))),
@@ -648,6 +667,7 @@ fn main() {
         }),
         ("a_host_out_of_descriptors", || drop(fine("few-descriptors"))),
         ("a_host_that_may_not_clone", || drop(fine("few-processes"))),
+        ("a_host_that_becomes_another_user", || drop(fine("becomes-another-user"))),
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
         ("a_forked_host_starts_nothing", || drop(fine("forks"))),
         ("a_stack_overflow_says_so", a_stack_overflow_says_so),

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
 use rustix::event::{EventfdFlags, epoll};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::pipe::PipeFlags;
@@ -55,6 +56,10 @@ fn make() -> Result<&'static Supervisor, ProcessError> {
         }
     };
     let (lifeline, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed("a pipe"))?;
+    // Each child opens it anew by its path, which a pipe allows to the user that made it: this process may be another's by
+    // then, as a service that starts as root is. No stranger gets there all the same: the way leads through the descriptors of
+    // a process that has it. Where the system refuses, only such a service is worse off.
+    let _ = rustix::fs::fchmod(&lifeline, Mode::RUSR | Mode::RGRP | Mode::ROTH);
     let supervisor = Supervisor {
         pid: std::process::id(),
         program: Program::open()?,
