@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{IoSlice, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use millpond::ipc::{Event, Queue};
 use millpond::process::{self, Process, ProcessError, ProcessPool};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 #[path = "common/host.rs"]
 mod host;
@@ -127,6 +130,18 @@ fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
     // SAFETY: writes the limit.
     assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
     limit.rlim_cur
+}
+
+/// A socket with many descriptors in it that nobody receives: as many as one message takes.
+fn sends_to_nobody() -> (UnixStream, UnixStream) {
+    let (here, there) = UnixStream::pair().unwrap();
+    let many = [here.as_fd(); 253];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut descriptors = SendAncillaryBuffer::new(&mut space);
+    assert!(descriptors.push(SendAncillaryMessage::ScmRights(&many)));
+    let sent = rustix::net::sendmsg(&here, &[IoSlice::new(b".")], &mut descriptors, SendFlags::empty());
+    assert_eq!(sent, Ok(1));
+    (here, there)
 }
 
 /// Closes the standard streams from this one on. Then nothing of ours may get their numbers, and what is printed goes nowhere.
@@ -389,6 +404,23 @@ fn host(case: &str) {
             assert_eq!(pool.apply(add, (1, 2)), Ok(3), "by the worker that replaces it");
             println!("fine");
         }
+        "too-many-in-flight" => {
+            stops_being_root();
+            assert_eq!(three(), 3);
+            // The limit is on a user's descriptors in messages that nobody has received.
+            limit(libc::RLIMIT_NOFILE, 200);
+            let unread = sends_to_nobody();
+            let error = Process::spawn(add, (1, 2)).unwrap_err();
+            assert!(
+                matches!(&error, ProcessError::Spawn { step: "telling the child", source }
+                    if source.raw_os_error() == Some(libc::ETOOMANYREFS)),
+                "{error:?}"
+            );
+            assert_eq!(process::children(), []);
+            drop(unread);
+            assert_eq!(three(), 3, "the rest works on");
+            println!("fine after {error}");
+        }
         "deleted" => {
             let me = std::env::current_exe().unwrap();
             fs::remove_file(&me).unwrap();
@@ -650,7 +682,7 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 23] = [
+    let checks: [(&str, fn()); 24] = [
         ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
         ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
         ("the_keeper_rests_beside_a_copy_of_its_host", || drop(fine("copy-stays"))),
@@ -668,6 +700,7 @@ fn main() {
         ("a_host_out_of_descriptors", || drop(fine("few-descriptors"))),
         ("a_host_that_may_not_clone", || drop(fine("few-processes"))),
         ("a_host_that_becomes_another_user", || drop(fine("becomes-another-user"))),
+        ("a_host_with_too_many_descriptors_in_flight", || drop(fine("too-many-in-flight"))),
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
         ("a_forked_host_starts_nothing", || drop(fine("forks"))),
         ("a_stack_overflow_says_so", a_stack_overflow_says_so),

@@ -90,15 +90,15 @@ impl Supervisor {
         if let Err((charge, error)) = self.take(charge, number) {
             self.living().retain(|other| !Arc::ptr_eq(other, &record));
             charge.abandon();
-            return Err(ProcessError::Spawn { step: "watching the child", source: error.into() });
+            return Err(error);
         }
         birth.membership.started();
         Ok((pid, number, record))
     }
 
-    /// Puts a child into the keeper's care, under its number.
+    /// Puts a child into the keeper's care, under its number, and says what it has still to hear.
     #[expect(clippy::result_large_err, reason = "the child comes back, once in a blue moon")]
-    pub(super) fn take(&self, mut charge: Charge, number: u64) -> Result<(), (Charge, Errno)> {
+    pub(super) fn take(&self, mut charge: Charge, number: u64) -> Result<(), (Charge, ProcessError)> {
         // Held until it is listed: the keeper finds it, however soon it ends.
         let mut charges = self.charges();
         let add = |fd: BorrowedFd<'_>, source: Source, room: epoll::EventFlags| {
@@ -108,11 +108,15 @@ impl Supervisor {
         let watched = add(charge.pidfd(), Source::End, epoll::EventFlags::empty())
             .and_then(|()| charge.socket().map_or(Ok(()), |socket| add(socket, Source::Socket, room)))
             .and_then(|()| charge.ears().map_or(Ok(()), |ears| add(ears, Source::Ears, epoll::EventFlags::empty())));
-        if let Err(error) = watched {
+        let failed = |step| move |error: Errno| ProcessError::Spawn { step, source: error.into() };
+        let told = watched.map_err(failed("watching the child")).and_then(|()| {
+            self.speak(&mut charge, number);
+            charge.refused().map_or(Ok(()), Err).map_err(failed("telling the child"))
+        });
+        if let Err(error) = told {
             self.let_go(&charge);
             return Err((charge, error));
         }
-        self.speak(&mut charge, number);
         let sooner = charge.deadline().is_some_and(|at| charges.next_look.is_none_or(|look| at < look));
         charges.all.insert(number, charge);
         drop(charges);

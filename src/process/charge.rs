@@ -46,6 +46,8 @@ pub(super) struct Charge {
     descriptors: Vec<Given>,
     said: usize,
     waits_for_room: bool,
+    /// Why it could be told nothing.
+    refused: Option<Errno>,
     reader: Reader,
     /// When it has to be ready, and how long that is after its start.
     deadline: Option<(Instant, Duration)>,
@@ -117,6 +119,7 @@ impl Charge {
             descriptors,
             said: 0,
             waits_for_room: false,
+            refused: None,
             reader: Reader::default(),
             deadline,
             outcome: Outcome::NeverReady { late: None },
@@ -211,7 +214,7 @@ impl Charge {
         let _ = self.socket.take().map(|socket| source::close(watch, socket));
     }
 
-    /// Says what fits into the socket. Whether more is to be said.
+    /// Says what fits into the socket, and kills the child where it cannot be told. Whether more is to be said.
     fn say(&mut self) -> bool {
         let Some(socket) = &self.socket else { return false };
         while self.said < self.words.len() {
@@ -223,7 +226,13 @@ impl Charge {
                 }
                 Err(Errno::AGAIN) => return true,
                 // It is gone or has closed its end: that is heard elsewhere.
-                Err(_) => break,
+                Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => break,
+                // The system has no room for the message, or for what goes with it. The child would wait for the rest.
+                Err(error) => {
+                    self.refused = (self.said == 0).then_some(error);
+                    let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
+                    break;
+                }
             }
         }
         self.words = Vec::new();
@@ -238,6 +247,11 @@ impl Charge {
             return None;
         }
         self.socket().map(|socket| (socket, more))
+    }
+
+    /// Why the child was told nothing, if the system refused. It was killed then.
+    pub(super) fn refused(&self) -> Option<Errno> {
+        self.refused
     }
 
     /// Whether it has more to hear than the socket takes now.
@@ -331,7 +345,8 @@ mod tests {
     use std::time::Instant;
 
     use rustix::buffer::spare_capacity;
-    use rustix::event::{Timespec, epoll};
+    use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+    use rustix::io::Errno;
     use rustix::net::SocketType;
     use rustix::pipe::{PipeFlags, pipe_with};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -402,6 +417,27 @@ mod tests {
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
             assert_eq!(epoll::wait(&watch, spare_capacity(&mut events), Some(&now)), Ok(0), "late: {late}");
         }
+    }
+
+    /// What is no socket stands for one that the system has no memory for.
+    #[test]
+    fn a_child_that_cannot_be_told_is_killed() {
+        for said in [0, 1] {
+            let (idle, (ears, _mouth)) = (Idle::start(), ears());
+            let nothing = File::open("/dev/null").unwrap().into();
+            let mut charge = idle.charge(nothing, ears, Vec::new(), Arc::new(Nobody));
+            (charge.words, charge.said) = (vec![0; 2], said);
+            assert!(charge.speak().is_none());
+            assert_eq!(charge.refused(), (said == 0).then_some(Errno::NOTSOCK), "who starts it is told why");
+            let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+            let mut end = [PollFd::from_borrowed_fd(charge.pidfd(), PollFlags::IN)];
+            assert_eq!(poll(&mut end, Some(&minute)), Ok(1), "said: {said}");
+        }
+        // One that has closed its end ends by itself.
+        let (idle, (socket, _), (ears, _mouth)) = (Idle::start(), channel::pair(SocketType::STREAM).unwrap(), ears());
+        let mut charge = idle.charge(socket, ears, Vec::new(), Arc::new(Nobody));
+        charge.words = vec![0; 2];
+        assert!(charge.speak().is_none() && charge.refused().is_none());
     }
 
     /// A file that never ends is as noisy as a child, and what it left behind, can be.
