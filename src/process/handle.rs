@@ -25,7 +25,8 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 /// A function that runs in a process of its own.
 ///
 /// The process starts fresh: it shares nothing with this one but what it is given. It is killed when this process
-/// ends, whatever way that is. Dropping the handle waits for it, unless it was [detached](Self::detach).
+/// ends, whatever way that is; but not once its function has made it another program (`exec`), which should be a command
+/// that the function waits for. Dropping the handle waits for it, unless it was [detached](Self::detach).
 ///
 /// All methods take `&self`: one thread may wait in [`join`](Self::join) while another [kills](Self::kill).
 ///
@@ -197,7 +198,8 @@ impl<R> Process<R> {
         }
     }
 
-    /// Nobody waits for it any more: neither this handle's drop nor the end of `main`, which then ends it.
+    /// Nobody waits for it any more: neither this handle's drop nor the end of `main`, which then ends it, unless its
+    /// function has made it another program.
     ///
     /// The handle can be used as before.
     pub fn detach(&self) {

@@ -28,10 +28,15 @@
 //! # Who ends when
 //! - When a process ends, whatever way, its children end with it, theirs too, and so on: within a second, busy or not.
 //!   Commands that a child started end with it while they stay in its process group, unless it ended by itself.
+//! - A function that makes its process another program (`exec`) takes it out of this: where the parent is killed, that
+//!   program lives on. Such a function should start the program as a command, and wait for it.
 //! - A process that returns from `main` or calls `exit` waits first for the children that nobody waited for, but for
 //!   those that were [detached](Process::detach).
 //! - Ctrl-C on a terminal goes to the program alone, since children are in groups of their own. Where the program does
 //!   nothing about it, it ends, and its children with it; where it handles the signal, it decides.
+//! - Where the thread that started a process ends before it, the process gets `SIGCONT`, by which it looks whether its
+//!   parent lives. Calls that the system never goes on with after a signal, such as `poll`, and reads of a socket with a
+//!   time limit, may fail there with `EINTR`.
 //! - The host program may ignore `SIGCHLD`, handle it, or reap with `waitpid(-1)`: children are watched by descriptors.
 //!
 //! In a process forked from the program without becoming another program, starting a child is an error.
