@@ -20,11 +20,35 @@ use super::source::{REPORTS, WAKE};
 use super::{channel, child};
 use crate::os::launch::BlockedSignals;
 use crate::os::process::above_stdio;
-use crate::primitive::plain::{Mutex, OnceLock};
+use crate::primitive::plain::{Mutex, MutexGuard, OnceLock};
+use crate::primitive::{AtomicU32, Ordering};
 
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 /// Held while it is made.
-static MAKING: Mutex<()> = Mutex::new(());
+static MAKING: Making = Making::new();
+
+/// A lock that a forked copy of the process whose threads take it does not wait for: it may be held there
+/// by a thread that only the original has.
+struct Making {
+    lock: Mutex<()>,
+    /// The process; 0 before any thread has tried.
+    process: AtomicU32,
+}
+
+impl Making {
+    const fn new() -> Self {
+        Self { lock: Mutex::new(()), process: AtomicU32::new(0) }
+    }
+
+    fn take(&self) -> Result<MutexGuard<'_, ()>, ProcessError> {
+        let me = std::process::id();
+        // Relaxed: a copy sees what its memory was at the fork.
+        match self.process.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(process) if process != me => Err(ProcessError::Forked),
+            _ => Ok(self.lock.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+}
 
 /// The supervisor of this process, made at first use.
 pub(super) fn get() -> Result<&'static Supervisor, ProcessError> {
@@ -32,7 +56,7 @@ pub(super) fn get() -> Result<&'static Supervisor, ProcessError> {
     if let Some(known) = known() {
         return known;
     }
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _making = MAKING.take()?;
     known().unwrap_or_else(make)
 }
 
@@ -114,5 +138,33 @@ extern "C" fn wait_for_all() {
         if !detached {
             drop(record.wait_ended(None));
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(unsafe_code, reason = "forks")]
+mod tests {
+    use super::{Making, ProcessError};
+
+    #[test]
+    fn a_copy_does_not_wait_for_a_thread_of_its_original() {
+        let making = Making::new();
+        let held = making.take().unwrap();
+        // SAFETY: the copy reads a number, tries a lock, and ends.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            // SAFETY: sets a timer, so that a copy that hangs ends too.
+            unsafe { libc::alarm(20) };
+            let refused = matches!(making.take(), Err(ProcessError::Forked));
+            // SAFETY: ends the copy at once.
+            unsafe { libc::_exit(i32::from(!refused)) };
+        }
+        drop(held);
+        let mut status = 0;
+        // SAFETY: waits for the copy just made.
+        assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+        assert!(libc::WIFEXITED(status), "signal {} (14: it hung)", libc::WTERMSIG(status));
+        assert_eq!(libc::WEXITSTATUS(status), 0);
+        assert!(making.take().is_ok(), "the original goes on");
     }
 }
