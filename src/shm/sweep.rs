@@ -4,6 +4,7 @@
 //! dies is itself swept, and whoever sweeps next goes on.
 
 use core::time::Duration;
+use std::sync::TryLockError;
 use std::time::Instant;
 
 use super::block::{Owner, State, Word};
@@ -13,7 +14,7 @@ use super::layout::{Class, TOKENS};
 use super::members::{self, Member};
 use super::segment::Segment;
 use super::shape::Kind;
-use super::sweeper::Last;
+use super::sweeper::{Last, Round};
 use super::{bodies, free, sleepers, stages, step, store};
 use crate::primitive::Ordering;
 use crate::primitive::plain::Mutex;
@@ -21,7 +22,7 @@ use crate::primitive::plain::Mutex;
 /// How long a sweep by another is waited for: it takes milliseconds, unless that one is stopped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Held by the thread of this process that sweeps.
+/// Held by the thread of this process that asks who sweeps, and while it sweeps.
 static SWEEPING: Mutex<()> = Mutex::new(());
 
 /// A member is known to be dead, or was never started: sweeps all it held and wakes whoever waits. Said by its
@@ -42,22 +43,21 @@ fn sweep(here: Here, dead: Member) {
     let sweeper = &segment.root().sweeper;
     let started = Instant::now();
     let me = here.member().bits();
+    // A sweep that panicked is over: what it left is swept as a dead one's.
+    let hold = || match SWEEPING.try_lock() {
+        Err(TryLockError::WouldBlock) => None,
+        Ok(held) => Some(held),
+        Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+    };
+    let is_live = |other| members::is_live(segment, Member::of(other));
+    let leaving = || members::leaving(segment);
     loop {
-        // Another thread of ours that sweeps has it. If none has, our name in the word is rubbish.
-        let alone = SWEEPING.try_lock();
-        let is_live = |other| if other == me { alone.is_err() } else { members::is_live(segment, Member::of(other)) };
-        if let Some(last) = sweeper.begin(me, is_live) {
-            let swept = sweep_leaving(here, &last);
-            sweeper.end();
-            // Only those that are new: an entry that makes no sense never goes.
-            if members::leaving(segment).iter().all(|member| swept.contains(member)) {
-                return;
+        match sweeper.round(me, hold, is_live, leaving, |last| sweep_leaving(here, last)) {
+            Round::Again => {}
+            Round::Left if members::is_leaving(segment, dead) && started.elapsed() <= PATIENCE => {
+                std::thread::sleep(Duration::from_micros(100));
             }
-        } else if !members::is_leaving(segment, dead) || started.elapsed() > PATIENCE {
-            return;
-        } else {
-            drop(alone);
-            std::thread::sleep(Duration::from_micros(100));
+            Round::Swept | Round::Left => return,
         }
     }
 }
@@ -181,14 +181,18 @@ mod tests {
     fn a_sweeper_that_is_stopped_is_alone_and_comes_to_all() {
         let _alone = alone();
         let here = here::here().unwrap();
-        let [first, second] = [enlist().unwrap(), enlist().unwrap()];
-        let stopped = stopped_at(90, move || member_died(first));
-        // Longer than any sweep is waited for.
-        member_died(second);
-        let leaving = members::leaving(here.segment);
-        assert!(leaving.contains(&first) && leaving.contains(&second), "two swept at once: {leaving:?}");
-        stopped.finish();
-        assert_eq!(members::leaving(here.segment), [], "nobody came to the second");
+        // Before it has forgotten the first, and after it has given up the word.
+        for (step, is_swept) in [(90, false), (93, true)] {
+            let [first, second] = [enlist().unwrap(), enlist().unwrap()];
+            let stopped = stopped_at(step, move || member_died(first));
+            // Longer than any sweep is waited for.
+            member_died(second);
+            let leaving = members::leaving(here.segment);
+            let is_alone = leaving.contains(&first) != is_swept && leaving.contains(&second);
+            assert!(is_alone, "step {step}: two swept at once: {leaving:?}");
+            stopped.finish();
+            assert_eq!(members::leaving(here.segment), [], "step {step}: nobody came to the second");
+        }
     }
 
     #[test]

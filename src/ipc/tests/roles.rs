@@ -52,7 +52,7 @@ pub(super) const ROLES: &[Role] = &[
     Role { name: "condition", steps: &[55, 56], run: condition },
     Role { name: "barrier", steps: &[75], run: barrier },
     Role { name: "event", steps: &[70], run: event },
-    Role { name: "sweeper", steps: &[90, 91, 92], run: sweeper },
+    Role { name: "sweeper", steps: &[90, 91, 92, 93], run: sweeper },
     Role { name: "pipe", steps: &[1, 2, 6, 7, 10, 11, 13, 14], run: pipe_end },
     Role { name: "closer", steps: &[8, 9], run: closer },
     Role { name: "taker", steps: &[10, 11, 12, 13, 14], run: taker },
