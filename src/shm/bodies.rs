@@ -98,7 +98,7 @@ pub(super) fn empty(segment: &Segment, me: Owner, id: Id, kind: Kind, unread: &m
     match kind {
         Kind::Carrier => lane::empty_carrier(segment, id, unread),
         Kind::Queue | Kind::Pipe | Kind::Stage => {
-            lanes_of(segment, id, kind).iter().for_each(|lane| lane.drain(me, unread));
+            lanes_of(segment, id, kind).iter().for_each(|lane| lane.drain(unread));
         }
         Kind::Unbounded => {
             if let Some(stages) = stages_of(segment, id) {

@@ -220,7 +220,7 @@ impl<'a> Stages<'a> {
 
     /// Takes out all that nobody will get, and frees the stages: the queue is this process's alone.
     pub(super) fn empty(&self, me: Owner, unread: &mut dyn FnMut(Id)) {
-        self.first.drain(me, unread);
+        self.first.drain(unread);
         for at in &self.table.ids {
             // If we die here the sweep finds a stage without a queue.
             let id = Id::from_bits(at.swap(0, Ordering::AcqRel));
@@ -251,7 +251,7 @@ pub(super) fn free(segment: &Segment, me: Owner, stage: Id, unread: &mut dyn FnM
         return false;
     }
     if let Some(lane) = stage_at(segment, stage) {
-        lane.drain(me, unread);
+        lane.drain(unread);
     }
     step::reach(37);
     store::give(segment, me, stage);

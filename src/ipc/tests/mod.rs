@@ -4,6 +4,7 @@ mod arrival;
 #[expect(unsafe_code, reason = "children inherit a descriptor")]
 mod child;
 mod hostile;
+mod left_behind;
 mod part;
 mod permits;
 mod random;
