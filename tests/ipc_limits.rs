@@ -97,6 +97,25 @@ fn no_descriptor_left_is_an_error() {
 }
 
 #[test]
+fn a_queue_grows_where_blocks_of_its_next_size_are_all_in_use() {
+    in_a_process_of_its_own("a_queue_grows_where_blocks_of_its_next_size_are_all_in_use", || {
+        limit(libc::RLIMIT_FSIZE, 64 << 20);
+        // A segment of 64 MiB has 16 blocks of 128 KiB, of which the queue's next stage would be one.
+        let slices: Vec<_> = (0..16).map(|_| SharedSlice::<u8>::new(128 << 10).unwrap()).collect();
+        let queue = Queue::unbounded().unwrap();
+        for n in 0..2_000_u32 {
+            queue.try_put(n).unwrap_or_else(|error| panic!("{n}: {error:?}"));
+        }
+        drop(slices);
+        assert_eq!(queue.len(), 2_000);
+        assert!((0..2_000).all(|n| queue.try_get() == Ok(n)));
+        assert_eq!(queue.try_get(), Err(QueueError::Empty));
+        drop(queue);
+        assert_eq!(ipc::stats().unwrap().objects, 0, "a stage is left");
+    });
+}
+
+#[test]
 fn what_does_not_fit_is_an_error_and_nothing_is_lost() {
     in_a_process_of_its_own("what_does_not_fit_is_an_error_and_nothing_is_lost", || {
         limit(libc::RLIMIT_FSIZE, 64 << 20);

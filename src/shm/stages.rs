@@ -70,7 +70,8 @@ impl<'a> Stages<'a> {
         FIRST << stage
     }
 
-    fn class(stage: usize) -> Option<Class> {
+    /// The smallest class whose blocks hold a stage. It is in a larger one where that has no block left.
+    fn least_class(stage: usize) -> Option<Class> {
         Class::holding(BODY + lane::bytes(Self::count(stage))?)
     }
 
@@ -83,13 +84,13 @@ impl<'a> Stages<'a> {
         }
         // Acquire: what its maker wrote into it; pairs with the exchange in `open`.
         let id = Id::from_bits(self.table.ids.get(stage)?.load(Ordering::Acquire));
-        let class = Self::class(stage)?;
-        if id.bits() == 0 || id.class() != Some(class) || id.index() >= store::grown(self.segment, class) {
+        let class = id.class().filter(|class| Self::least_class(stage).is_some_and(|least| *class >= least))?;
+        if id.bits() == 0 || id.index() >= store::grown(self.segment, class) {
             return None;
         }
         // SAFETY: a block is larger than a head.
         let body = unsafe { self.segment.block(class, id.index())?.add(BODY) };
-        // SAFETY: the class was chosen for so many places.
+        // SAFETY: the class has room for so many places, as was just checked.
         Some(unsafe { Lane::at(self.segment, body, Self::count(stage)) }.waking(self.first.head))
     }
 
