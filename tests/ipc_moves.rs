@@ -116,6 +116,34 @@ fn a_result_that_its_task_keeps_is_an_error() {
     audit.expect_unchanged();
 }
 
+/// An end, with so much else that a block carries it, or with nothing.
+#[derive(Serialize, Deserialize)]
+struct End(PipeEnd<u8, End>, Vec<u8>);
+
+/// Nobody but the end itself could receive it.
+#[test]
+fn a_pipes_end_does_not_go_through_its_own_pipe() {
+    type Send = fn(&mut PipeEnd<End, u8>, End) -> Result<(), PipeError>;
+    let _alone = alone();
+    let audit = Audit::now();
+    let ways: [Send; 3] =
+        [PipeEnd::send, PipeEnd::try_send, |near, message| near.send_timeout(message, Duration::from_millis(1))];
+    for (way, rest) in ways.into_iter().flat_map(|way| [(way, 0), (way, 1000)]) {
+        let (mut near, far) = pipe().unwrap();
+        let sent = way(&mut near, End(far, vec![0; rest]));
+        let Err(error @ PipeError::Encode(_)) = sent else { panic!("{rest} more bytes: {sent:?}") };
+        assert!(error.to_string().contains("an end of this same pipe"), "{error}");
+        assert_eq!(near.recv_timeout(HANG), Err(PipeError::Disconnected));
+        // Through another it goes.
+        let ((mut near, far), (mut other, mut others)) = (pipe().unwrap(), pipe::<_, u8>().unwrap());
+        other.send(End(far, vec![0; rest])).unwrap();
+        near.send(End(pipe().unwrap().1, Vec::new())).unwrap();
+        let mut far = others.recv().unwrap().0;
+        assert!(far.recv().is_ok());
+    }
+    audit.expect_unchanged();
+}
+
 /// A pool keeps its initializer's arguments for the next worker, so nothing in them can move.
 #[test]
 fn nothing_moves_to_a_workers_initializer() {

@@ -94,7 +94,7 @@ pub enum PipeError {
         /// The most that a pipe can be made for.
         most: usize,
     },
-    /// The message can't be encoded, or something in it that moves has another holder.
+    /// The message can't be encoded, or something in it that moves has another holder or is an end of the pipe itself.
     Encode(CodecError),
     /// What came is no such message. It is gone; the pipe works on.
     Decode(CodecError),

@@ -183,6 +183,10 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// Sends a message, waiting for room. One with something in it that moves is dropped before it is sent, as by
     /// [`Queue::put`](super::Queue::put).
     ///
+    /// An end of this same pipe in a message is an error, [`Encode`](PipeError::Encode), and closed, for nobody else could receive it.
+    /// (One that lies in another pipe, whose last end lies in this one, keeps both, as a queue that lies in itself keeps itself:
+    /// what they take comes back when the last process that uses them ends.)
+    ///
     /// # Errors
     /// [`Disconnected`](PipeError::Disconnected), [`Encode`](PipeError::Encode), [`Memory`](PipeError::Memory).
     #[inline]
@@ -196,7 +200,7 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// [`Full`](PipeError::Full), and those of [`send`](Self::send).
     pub fn try_send(&mut self, message: S) -> Result<(), PipeError> {
         let mut ready = Ready::new(self.here()?);
-        let _rest = pack(&mut ready, message)?;
+        let _rest = self.pack(&mut ready, message)?;
         self.try_ready(&mut ready)
     }
 
@@ -211,7 +215,7 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     #[inline]
     fn send_until(&self, message: S, deadline: Option<Instant>) -> Result<(), PipeError> {
         let mut ready = Ready::new(self.here()?);
-        let _rest = pack(&mut ready, message)?;
+        let _rest = self.pack(&mut ready, message)?;
         match self.try_ready(&mut ready) {
             Err(PipeError::Full) => {
                 let lane = self.lane(self.side);
@@ -222,6 +226,16 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     }
 
     #[inline]
+    fn pack(&self, ready: &mut Ready, message: S) -> Result<Option<S>, PipeError> {
+        let rest = codec::pack(ready, message).map_err(|error| match error {
+            Unsendable::Encode(error) => PipeError::Encode(error),
+            Unsendable::Memory(error) => PipeError::Memory(error),
+        })?;
+        ready.can_pass(self.hold.id).map_err(PipeError::Encode)?;
+        Ok(rest)
+    }
+
+    #[inline]
     fn try_ready(&self, ready: &mut Ready) -> Result<(), PipeError> {
         if self.is_disconnected() {
             return Err(PipeError::Disconnected);
@@ -229,14 +243,6 @@ impl<S: Serialize, R> PipeEnd<S, R> {
         let sent = self.lane(self.side).send(ready);
         sent.map_err(|error| PipeError::from_lane(error, PipeError::Full, PipeError::Disconnected))
     }
-}
-
-#[inline]
-fn pack<S: Serialize>(ready: &mut Ready, message: S) -> Result<Option<S>, PipeError> {
-    codec::pack(ready, message).map_err(|error| match error {
-        Unsendable::Encode(error) => PipeError::Encode(error),
-        Unsendable::Memory(error) => PipeError::Memory(error),
-    })
 }
 
 impl<S, R: DeserializeOwned> PipeEnd<S, R> {

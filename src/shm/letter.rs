@@ -69,6 +69,12 @@ impl Ready {
         self.packet.take_over(let_go)
     }
 
+    /// See [`Packet::can_pass`].
+    #[inline]
+    pub(crate) fn can_pass(&self, pipe: Id) -> Result<(), CodecError> {
+        self.packet.can_pass(pipe)
+    }
+
     /// Makes it a message of these bytes, without encoding and without handles.
     #[inline]
     pub(crate) fn fill(&mut self, bytes: &[u8]) -> Result<(), ShmError> {

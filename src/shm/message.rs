@@ -322,7 +322,19 @@ impl Packet {
         }
         if self.handles.are_own() { Ok(()) } else { Err(CodecError(SHARED.to_owned())) }
     }
+
+    /// Whether it can go through this pipe: not if an end of the same pipe is in it.
+    #[inline]
+    pub(crate) fn can_pass(&self, pipe: Id) -> Result<(), CodecError> {
+        let is_of =
+            |id: &Id| matches!(id.kind(), Kind::End(_)) && (id.class(), id.index()) == (pipe.class(), pipe.index());
+        if self.handles.ids.iter().any(is_of) { Err(CodecError(OWN.to_owned())) } else { Ok(()) }
+    }
 }
+
+/// Why a pipe's end does not go through its own pipe.
+const OWN: &str = "an end of this same pipe is in it, which nobody but that end could receive, so it is closed: send it \
+                   through another pipe or a queue";
 
 /// Why what moves does not.
 const SHARED: &str = "a slice or a pipe's end in it cannot move, for it has another holder: a clone of an `Arc`, a second \
