@@ -15,9 +15,50 @@ use crate::shm::message::{self, CodecError};
 /// Plain data: any bytes of its size are a value of it.
 ///
 /// That is what may lie in shared memory, where another process of the same program writes it. Numbers, arrays of them,
-/// atomics, and structures for which zerocopy's `FromBytes` is derived; no `bool`, no `enum`, no reference.
+/// atomics, and structures for which zerocopy's `FromBytes` is derived; no `bool`, no `enum`, no reference. It is aligned to a
+/// page, 4,096 bytes, at most: more does not compile.
+///
+/// ```compile_fail
+/// #[repr(align(8192))]
+/// struct TwoPages([u8; 8192]);
+/// let slice = millpond::ipc::SharedSlice::<std::mem::MaybeUninit<TwoPages>>::new(1);
+/// ```
 pub trait Plain: FromBytes + Send + 'static {}
 impl<T: FromBytes + Send + 'static> Plain for T {}
+
+/// Compiles if shared memory can be aligned for the type: the segment begins at a page, wherever it is mapped.
+///
+/// ```
+/// #[repr(align(4096))]
+/// struct Page([u8; 4096]);
+/// let slice = millpond::ipc::SharedSlice::<std::mem::MaybeUninit<Page>>::new(1)?;
+/// assert!(slice.as_ptr().is_aligned());
+/// # Ok::<(), millpond::ipc::ShmError>(())
+/// ```
+///
+/// ```compile_fail
+/// #[repr(align(8192))]
+/// struct TwoPages([u8; 8192]);
+/// let value = millpond::ipc::Shared::new(std::mem::MaybeUninit::new(TwoPages([0; 8192])));
+/// ```
+///
+/// ```compile_fail
+/// #[repr(align(8192))]
+/// struct TwoPages([u8; 8192]);
+/// let lock = millpond::ipc::Lock::new(std::mem::MaybeUninit::new(TwoPages([0; 8192])));
+/// ```
+///
+/// ```compile_fail
+/// #[repr(align(8192))]
+/// struct TwoPages([u8; 8192]);
+/// type Slice = millpond::ipc::SharedSlice<std::mem::MaybeUninit<TwoPages>>;
+/// let queue = millpond::ipc::Queue::<Slice>::bounded(1).unwrap();
+/// let slice = queue.get();
+/// ```
+#[inline(always)]
+pub(super) const fn expect_alignable<T>() {
+    const { assert!(align_of::<T>() <= 4096, "plain data in shared memory is aligned to a page, 4,096 bytes, at most") }
+}
 
 /// Plain data that travels as its bytes, without being encoded.
 ///

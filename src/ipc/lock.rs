@@ -12,7 +12,7 @@ use std::time::Instant;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-use super::codec::Plain;
+use super::codec::{self, Plain};
 use super::error::LockError;
 use super::handle;
 use super::wait::{self, TICK};
@@ -149,6 +149,7 @@ impl<T: Plain> Lock<T> {
     /// # Errors
     /// [`Memory`](LockError::Memory): the system refused.
     pub fn new(value: T) -> Result<Self, LockError> {
+        codec::expect_alignable::<T>();
         let making = Making::new(offset::<T>() + size_of::<T>())?;
         // SAFETY: the body has room for the value behind the word.
         let at = unsafe { making.body().add(offset::<T>()) };
@@ -272,6 +273,7 @@ impl<T: Plain> Serialize for Lock<T> {
 
 impl<'de, T: Plain> Deserialize<'de> for Lock<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        codec::expect_alignable::<T>();
         handle::deserialize(Shape::of::<T>(Kind::Lock), deserializer).map(Self::of)
     }
 }

@@ -183,9 +183,9 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// Sends a message, waiting for room. One with something in it that moves is dropped before it is sent, as by
     /// [`Queue::put`](super::Queue::put).
     ///
-    /// An end of this same pipe in a message is an error, [`Encode`](PipeError::Encode), and closed, for nobody else could receive it.
-    /// (One that lies in another pipe, whose last end lies in this one, keeps both, as a queue that lies in itself keeps itself:
-    /// what they take comes back when the last process that uses them ends.)
+    /// An end of this same pipe in a message is an error, [`Encode`](PipeError::Encode), and closed, for nobody else could
+    /// receive it. (One that lies in another pipe, whose last end lies in this one, keeps both, as a queue that lies in itself
+    /// keeps itself: what they take comes back when the last process that uses them ends.)
     ///
     /// # Errors
     /// [`Disconnected`](PipeError::Disconnected), [`Encode`](PipeError::Encode), [`Memory`](PipeError::Memory).

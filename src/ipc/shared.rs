@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-use super::codec::Plain;
+use super::codec::{self, Plain};
 use super::handle;
 use crate::shm::ShmError;
 use crate::shm::making::Making;
@@ -52,6 +52,7 @@ impl<T: Plain + Sync> Shared<T> {
     /// # Errors
     /// The system refused memory.
     pub fn new(value: T) -> Result<Self, ShmError> {
+        codec::expect_alignable::<T>();
         let making = Making::new(offset::<T>() + size_of::<T>())?;
         // SAFETY: the body has room for the value, and nobody else can see it yet.
         unsafe { Self::place(making.body()).write(value) };
@@ -100,6 +101,7 @@ impl<T: Plain + Sync> Serialize for Shared<T> {
 
 impl<'de, T: Plain + Sync> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        codec::expect_alignable::<T>();
         handle::deserialize(Shape::of::<T>(Kind::Value), deserializer).map(Self::of)
     }
 }

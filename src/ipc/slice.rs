@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 
-use super::codec::Plain;
+use super::codec::{self, Plain};
 use super::handle;
 use crate::primitive::Ordering;
 use crate::shm::id::{Id, Kind as IdKind};
@@ -79,9 +79,10 @@ impl<T: Plain> SharedSlice<T> {
     /// A slice, and how many bytes of its block were ever written to. All of its own count as written from here on, before
     /// the first is: whoever dies with them half written leaves no block that passes for clean.
     fn taken(len: usize) -> Result<(Self, usize), ShmError> {
+        codec::expect_alignable::<T>();
         let here = shm::here()?;
         let bytes = len.checked_mul(size_of::<T>()).ok_or(ShmError::TooLarge { bytes: usize::MAX })?;
-        // Blocks are aligned to their size, and that is at least the alignment of what they hold.
+        // Blocks are aligned to their size, up to a page, and that is at least the alignment of what they hold.
         let taken = store::take(here.segment, here.me(), bytes.max(align_of::<T>()))?;
         let slice = Self { here, id: taken.id, first: taken.bytes.cast(), len, values: PhantomData };
         let dirty = taken.soil(bytes);
@@ -179,6 +180,7 @@ impl<'de, T: Plain> Deserialize<'de> for SharedSlice<T> {
 impl<T: Plain> SharedSlice<T> {
     /// The slice of a block that this process has claimed, if it is one of this type and so long.
     fn found(here: Here, id: Id, len: u64) -> Option<Self> {
+        codec::expect_alignable::<T>();
         if id.kind() != IdKind::Block {
             return None;
         }

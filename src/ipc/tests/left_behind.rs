@@ -1,4 +1,4 @@
-//! Killed over a place of a later stage of a queue, as the last one that had the queue: the queue goes before its stage is looked at.
+//! Killed over a place of a later stage of a queue, as the last that had it: the queue goes before its stage is looked at.
 
 use serde::{Deserialize, Serialize};
 
