@@ -21,7 +21,8 @@ pub(crate) mod launch;
 mod linux;
 #[cfg_attr(not(millpond_loom), expect(unsafe_code, reason = "a lock hands out access to what it guards"))]
 mod lock;
-#[cfg(not(millpond_loom))]
+#[cfg_attr(millpond_loom, expect(unsafe_code, reason = "cells that loom watches"))]
+#[cfg(any(not(millpond_loom), all(test, not(millpond_shuttle))))]
 mod once;
 #[cfg(all(feature = "process", not(millpond_loom)))]
 #[expect(unsafe_code, reason = "system calls")]

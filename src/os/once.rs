@@ -1,6 +1,13 @@
 //! Something that is done once, and is done when anybody goes on.
+//!
+//! - N1: it is done once in a process, and whoever goes on sees all of it, but for the thread that is at it.
+//! - N2: a child of a fork does it anew where a thread of its parent was at it, once too.
 
+#[cfg(not(millpond_loom))]
+use super::linux::who;
 use crate::primitive::{AtomicU64, Ordering};
+#[cfg(millpond_loom)]
+use models::who;
 
 const NOT_YET: u64 = 0;
 const DONE: u64 = 1;
@@ -15,6 +22,7 @@ pub(crate) struct Once {
 }
 
 impl Once {
+    #[cfg(not(millpond_loom))]
     pub(crate) const fn new() -> Self {
         Self { state: AtomicU64::new(NOT_YET) }
     }
@@ -29,7 +37,7 @@ impl Once {
 
     #[cold]
     fn call_slow(&self, work: impl FnOnce()) {
-        let me = super::linux::who();
+        let me = who();
         let mut seen = NOT_YET;
         loop {
             // Acquire: as above.
@@ -44,7 +52,10 @@ impl Once {
                 // A thread of the process that this one is a copy of: nobody here will ever finish.
                 Err(at_work) if !me.is_of_same_process(at_work) => seen = at_work,
                 Err(_) => {
+                    #[cfg(not(millpond_loom))]
                     std::thread::yield_now();
+                    #[cfg(millpond_loom)]
+                    crate::primitive::spin_loop();
                     seen = NOT_YET;
                 }
             }
@@ -52,7 +63,91 @@ impl Once {
     }
 }
 
-#[cfg(test)]
+#[cfg(millpond_loom)]
+mod models {
+    //! Loom explores who does it, with threads that say who they are.
+
+    use core::cell::Cell;
+
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::{DONE, NOT_YET, Once};
+    use crate::primitive::model::explore;
+    use crate::primitive::{AtomicU64, Ordering};
+
+    loom::thread_local! {
+        static ME: Cell<u64> = Cell::new(0);
+    }
+
+    /// A thread's number: tens are its process.
+    pub(super) struct Who(u64);
+
+    impl Who {
+        pub(super) fn bits(&self) -> u64 {
+            self.0
+        }
+
+        pub(super) fn is_of_same_process(&self, other: u64) -> bool {
+            self.0 / 10 == other / 10
+        }
+    }
+
+    pub(super) fn who() -> Who {
+        Who(ME.with(Cell::get))
+    }
+
+    struct Thing {
+        once: Once,
+        times: UnsafeCell<u32>,
+    }
+
+    // SAFETY: loom watches every access to the count.
+    unsafe impl Sync for Thing {}
+
+    /// Two threads of a process want it done, in a state that the process found.
+    fn two_want_it(found: u64) {
+        explore(2, 20, move || {
+            let thing = Arc::new(Thing { once: Once { state: AtomicU64::new(found) }, times: UnsafeCell::new(0) });
+            let want = |thing: &Thing, me: u64| {
+                ME.with(|own| own.set(me));
+                let work = || {
+                    // Whoever is at it goes on.
+                    thing.once.call(|| panic!("N1: done while it is being done"));
+                    // SAFETY: loom reports it if anybody else is at it.
+                    thing.times.with_mut(|times| unsafe { *times += 1 });
+                };
+                thing.once.call(work);
+                // SAFETY: loom reports it if somebody is still at it.
+                assert_eq!(
+                    thing.times.with(|times| unsafe { *times }),
+                    1,
+                    "N1, N2: done before anybody goes on, and once"
+                );
+            };
+            let other = {
+                let thing = Arc::clone(&thing);
+                thread::spawn(move || want(&thing, 12))
+            };
+            want(&thing, 11);
+            other.join().unwrap();
+            assert_eq!(thing.once.state.load(Ordering::Relaxed), DONE);
+        });
+    }
+
+    #[test]
+    fn it_is_done_once_and_seen_by_whoever_goes_on() {
+        two_want_it(NOT_YET);
+    }
+
+    #[test]
+    fn a_copy_does_what_a_thread_of_its_original_was_at() {
+        two_want_it(21);
+    }
+}
+
+#[cfg(all(test, not(millpond_loom)))]
 #[expect(unsafe_code, reason = "forks")]
 mod tests {
     use super::Once;

@@ -6,7 +6,7 @@
 mod beds;
 #[path = "line.rs"]
 mod line;
-#[path = "pond.rs"]
+#[path = "models/pond.rs"]
 mod pond;
 #[path = "slot.rs"]
 mod slot;
@@ -223,6 +223,20 @@ fn what_is_taken_was_written_before() {
         pond.set(0, 7);
         slot::queue(&pond.words[0], 0, 0);
         assert!(hand.join().unwrap().is_none_or(|arguments| arguments == 7));
+    });
+}
+
+#[test]
+fn a_result_is_seen_by_who_sees_that_it_is_done() {
+    explore(3, 2, || {
+        let pond = Pond::new();
+        pond.submit(0, 0, 0, 0);
+        let parent = {
+            let pond = Arc::clone(&pond);
+            thread::spawn(move || (Word::load(&pond.words[0]).phase() == Phase::Done).then(|| pond.get(0)))
+        };
+        assert!(pond.work(0, &mut false));
+        assert!(parent.join().unwrap().is_none_or(|result| result == 8), "S1: an old result");
     });
 }
 

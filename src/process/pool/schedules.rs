@@ -9,7 +9,7 @@
 mod beds;
 #[path = "line.rs"]
 mod line;
-#[path = "pond.rs"]
+#[path = "models/pond.rs"]
 mod pond;
 #[path = "slot.rs"]
 mod slot;
