@@ -185,7 +185,7 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     ///
     /// An end of this same pipe in a message is an error, [`Encode`](PipeError::Encode), and closed, for nobody else could
     /// receive it. (One that lies in another pipe, whose last end lies in this one, keeps both, as a queue that lies in itself
-    /// keeps itself: what they take comes back when the last process that uses them ends.)
+    /// keeps itself: what they take comes back when the last process of the tree ends.)
     ///
     /// # Errors
     /// [`Disconnected`](PipeError::Disconnected), [`Encode`](PipeError::Encode), [`Memory`](PipeError::Memory).

@@ -26,7 +26,7 @@ use crate::shm::{self, Here, ShmError};
 /// Cloning it, or sending it to another process, gives another handle to the same queue. Values are whatever serde can
 /// carry; those that encode to some hundred bytes or less travel in the queue itself, larger ones in a block of shared
 /// memory each. Handles of this module travel inside values. (A queue that lies in itself keeps itself, as an `Arc` in itself
-/// does: what it takes of the shared memory comes back when the last process that uses it ends.)
+/// does: what it takes of the shared memory comes back when the last process of the tree ends.)
 ///
 /// Whoever is killed while it puts or gets harms nobody: every value whose `put` had returned is got once, except the one
 /// that a killed process was getting at that instant. The order is kept; which of several consumers gets a value is the

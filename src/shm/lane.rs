@@ -257,8 +257,16 @@ impl<'a> Lane<'a> {
     /// Gives all handles that lie in it to `unread`: the lane is this process's alone, and goes. A slot that a dead process
     /// wrote or read lists some as well, if its sweep has not come to this lane.
     pub(super) fn drain(&self, unread: &mut dyn FnMut(Id)) {
-        for index in 0..self.ring.slots.count {
-            let seen = SlotWord::load(self.ring.slots.word(index));
+        let slots = &self.ring.slots;
+        let look = |index| SlotWord::load(slots.word(index));
+        let is_new = |seen: SlotWord| seen.state() == SlotState::Empty && seen.turn() == 0;
+        // Slots are claimed in their order: none was behind one that never was. (A turn comes again: not in all slots at once.)
+        let ends_new = slots.count > 0 && is_new(look(slots.count - 1));
+        for index in 0..slots.count {
+            let seen = look(index);
+            if ends_new && is_new(seen) {
+                break;
+            }
             if matches!(seen.state(), SlotState::Writing | SlotState::Full | SlotState::Taken) {
                 self.listed(index, seen.note()).for_each(&mut *unread);
             }

@@ -1,4 +1,4 @@
-//! Lives of a process pool's segment in long random schedules: hands that take and run tasks, and are killed at any step, and a
+//! Lives of a process pool's segment in long random schedules: hands that take and run tasks, and are killed before and after each step, and a
 //! parent that submits, cancels, takes results out, buries the dead and starts others in their places. The words of slots, the
 //! line and the beds are the real ones; the lives of the hands and of the parent are restated, as in the models.
 //!
@@ -13,6 +13,8 @@ mod line;
 mod pond;
 #[path = "slot.rs"]
 mod slot;
+
+use std::panic::AssertUnwindSafe;
 
 use loom::rand::{Rng, thread_rng};
 use loom::sync::Arc;
@@ -33,61 +35,69 @@ enum End {
     Killed,
 }
 
-/// Whether a hand that may be killed is, here.
-fn killed(mortal: bool) -> bool {
-    mortal && thread_rng().gen_range(0..8) == 0
+/// A moment at which a hand that may be killed is, perhaps: it takes no further step. (Unwinding stops it inside of what it calls, too;
+/// nothing there is undone.)
+fn moment(mortal: bool) {
+    if mortal && thread_rng().gen_range(0..12) == 0 {
+        std::panic::resume_unwind(Box::new(End::Killed));
+    }
 }
 
-/// A hand's life. One that is killed stops wherever it is, and the system tells the parent.
+/// A hand's life, of whose end the system tells the parent.
 fn live(pond: &Pond, hand: u16, mortal: bool, ended: &AtomicUsize) -> End {
-    let end = live_on(pond, hand, mortal);
+    let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live_on(pond, hand, mortal)));
+    let end = match lived {
+        Ok(()) => End::Left,
+        Err(killed) if killed.is::<End>() => End::Killed,
+        Err(failed) => std::panic::resume_unwind(failed),
+    };
     ended.store(1, Ordering::SeqCst);
     pond.done.fetch_add(1, Ordering::SeqCst);
     pond.done.wake_one();
     end
 }
 
-fn live_on(pond: &Pond, hand: u16, mortal: bool) -> End {
+fn live_on(pond: &Pond, hand: u16, mortal: bool) {
     let mut looked = false;
     loop {
-        if killed(mortal) {
-            return End::Killed;
-        }
-        if mortal && thread_rng().gen_range(0..16) == 0 {
-            // By its word alone: it is killed before it moves the head.
-            let head = line::head(&pond.ends);
-            if head != pond.ends.tail.0.load(Ordering::SeqCst) {
-                let ticket = pond.places[line::place(&pond.places, head)].load(Ordering::SeqCst);
-                let (slot, generation) = line::parts(ticket);
-                if slot::take(&pond.words[slot as usize], generation, hand) {
-                    return End::Killed;
-                }
-            }
-        }
-        let Some((slot, generation)) = pond.take(hand) else {
+        moment(mortal);
+        let taken = line::get(&pond.ends, &pond.places, |slot, generation| {
+            let taken = slot::take(&pond.words[slot as usize], generation, hand);
+            // Before the head is moved on.
+            moment(mortal);
+            taken
+        });
+        let Some((slot, generation)) = taken else {
             if pond.leave.load(Ordering::SeqCst) == 1 {
-                return End::Left;
+                return;
             }
-            let is_there_more = || line::len(&pond.ends) > 0 || pond.leave.load(Ordering::SeqCst) == 1;
+            let is_there_more = || {
+                moment(mortal);
+                line::len(&pond.ends) > 0 || pond.leave.load(Ordering::SeqCst) == 1
+            };
             let bed = &pond.sleep[hand as usize];
-            looked = pond.beds.rest(hand, bed, is_there_more, || (), || bed.wait(1));
+            let doze = || {
+                moment(mortal);
+                bed.wait(1);
+                moment(mortal);
+            };
+            looked = pond.beds.rest(hand, bed, is_there_more, || moment(mortal), doze);
             continue;
         };
         let searched = pond.beds.found(hand) | core::mem::take(&mut looked);
+        moment(mortal);
         if searched && line::len(&pond.ends) > 0 {
             pond.call();
         }
-        if killed(mortal) {
-            return End::Killed;
-        }
+        moment(mortal);
         assert_eq!(pond.get(slot as usize), 7, "the arguments are there");
         pond.set(slot as usize, 8);
+        moment(mortal);
         // Nobody revokes what a live hand runs.
         assert!(slot::done(&pond.words[slot as usize], generation, hand).is_some());
+        moment(mortal);
         pond.beds.search(hand);
-        if killed(mortal) {
-            return End::Killed;
-        }
+        moment(mortal);
         pond.done.fetch_add(1, Ordering::SeqCst);
         pond.done.wake_one();
     }
