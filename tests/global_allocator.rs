@@ -131,28 +131,3 @@ fn pools_and_the_heap_serve_the_same_program() {
     drop(nodes);
     assert_eq!(NODES.stats().live, 0);
 }
-
-#[test]
-fn a_thousand_short_threads_leave_the_process_as_small_as_it_was() {
-    let resident = || {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    };
-    let churn = |count: usize| {
-        for n in 0..count {
-            let work = move || (0..50).map(|m| "x".repeat(1 + (n * m) % 3_000)).map(|text| text.len()).sum::<usize>();
-            assert!(std::thread::spawn(work).join().unwrap() > 0);
-        }
-    };
-    churn(200);
-    let before = resident();
-    // Other tests run beside this one, and what they hold is theirs: it goes when they end, where what threads left would only grow.
-    for _ in 0..20 {
-        churn(1_000);
-        if resident() <= before + (48 << 20) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    panic!("{before} before, {} after", resident());
-}
