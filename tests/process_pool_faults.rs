@@ -106,6 +106,12 @@ fn endless() {
     }
 }
 
+/// Says so by a file once it has begun, and never ends.
+fn endless_once_begun(file: String) {
+    std::fs::write(file, "begun").unwrap();
+    endless();
+}
+
 fn spin() {
     loop {
         std::hint::spin_loop();
@@ -127,6 +133,7 @@ millpond::tasks![
     stop,
     stop_for_once,
     endless,
+    endless_once_begun,
     spin
 ];
 
@@ -386,6 +393,37 @@ fn of_tasks_in_one_worker_only_the_killer_is_blamed() {
         }
         assert_eq!(pool.progress().retried, 0, "running again for another's fault is no retry");
     }
+    audit.expect_unchanged();
+}
+
+/// Those that were taken last run again first: one that was at work for long, and may never end, keeps nobody waiting.
+#[test]
+fn an_endless_task_among_the_suspects_keeps_no_other_waiting() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let file = std::env::temp_dir().join(format!("millpond-suspects-{}", process::id()));
+    let pool = ProcessPool::builder().workers(1).threads_per_worker(3).build().unwrap();
+    let first = pool.apply_async(endless_once_begun, (file.display().to_string(),)).unwrap();
+    let started = Instant::now();
+    while !file.exists() {
+        assert!(started.elapsed() < HANG);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let innocent = pool.apply_async(work, (5, 200_000)).unwrap();
+    while pool.queued() > 0 {
+        assert!(started.elapsed() < HANG);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let killer = pool.apply_async(raise, (libc::SIGKILL,)).unwrap();
+    let (died, value) = (killer.join_timeout(HANG / 4), innocent.join_timeout(HANG / 4));
+    assert!(!first.is_finished());
+    // Or it would be waited for.
+    pool.terminate();
+    assert!(matches!(died, Err(TaskError::WorkerDied { signal: Some(9), .. })), "{died:?}");
+    assert_eq!(value, Ok(16));
+    assert_eq!(first.join_timeout(HANG), Err(TaskError::Cancelled));
+    drop((first, innocent, killer, pool));
+    std::fs::remove_file(file).unwrap();
     audit.expect_unchanged();
 }
 

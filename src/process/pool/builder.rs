@@ -112,6 +112,8 @@ impl ProcessPoolBuilder {
     ///
     /// When such a worker dies with several tasks in it, nobody knows which of them did it: each is run again, alone in a
     /// process, and only the one that kills that too has an error. So they may run twice.
+    /// That process runs one of them at a time, those that were started last first: one that does not end keeps the later ones
+    /// waiting, until [`task_timeout`](Self::task_timeout) ends it or it is cancelled.
     pub fn threads_per_worker(mut self, threads: usize) -> Self {
         self.threads = threads;
         self

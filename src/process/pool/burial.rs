@@ -1,5 +1,7 @@
 //! A worker has ended: what becomes of its place, and of the tasks that it had.
 
+use core::cmp::Reverse;
+
 use rustix::process::Signal;
 
 use super::super::record::Outcome;
@@ -58,9 +60,13 @@ pub(super) fn bury(
         let seen = Word::load(&slot.word);
         if hands.contains(&seen.hand()) && !desk.collect(inner, index, ended) && seen.phase() == Phase::Taken {
             desk.release_noted(index, hands.clone());
-            victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| placed.task));
+            let taken = desk.ground.slot(index).map_or(0, |slot| slot.started.load(Ordering::Relaxed));
+            victims.extend(desk.revoke(inner, index, true).map(|(placed, _)| (taken, placed.task)));
         }
     }
+    // Suspects run one after the other, so the latest first: one that was at work for long may be so again. One whose hand
+    // died before it could say when is the latest.
+    victims.sort_by_key(|(taken, _)| Reverse(taken.wrapping_sub(1)));
     // Old, told to, or with no suspects left: others that exit do so by themselves.
     let orders = desk.ground.head().orders.load(Ordering::Relaxed);
     let leaves = phase == LEAVING || orders == LEAVE || worker == desk.terms.workers;
@@ -92,7 +98,7 @@ pub(super) fn bury(
     }
     let died = TaskError::WorkerDied { pid, signal: end.signal() };
     let alone = victims.len() == 1;
-    for task in victims {
+    for (_, task) in victims {
         let verdict = match (killed, alone) {
             _ if task.moves => Verdict::Lost,
             // The pool killed it for another task's sake: this one is innocent.
