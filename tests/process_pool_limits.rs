@@ -108,6 +108,36 @@ fn workers_are_replaced_when_they_have_grown() {
     assert_eq!(pool.progress().deaths, 0);
 }
 
+/// Waits for so many numbers, which other tasks put.
+fn take(queue: Queue<u64>, count: u64) -> u64 {
+    (0..count).map(|_| queue.get_timeout(HANG / 2).unwrap()).sum()
+}
+
+millpond::tasks![take];
+
+/// A worker that is old waits for its other threads, but not for ever: what one of them waits for may be in the queue.
+#[test]
+fn a_task_may_wait_for_later_ones_though_its_worker_is_old() {
+    let pool = ProcessPool::builder().workers(1).threads_per_worker(2).recycle_after(10).build().unwrap();
+    let (queue, sum) = (Queue::bounded(100).unwrap(), Lock::new(0_u64).unwrap());
+    let waits = pool.apply_async(take, (queue.clone(), 25)).unwrap();
+    let all: Vec<_> = (0..25).map(|n| pool.apply_async(put, (queue.clone(), sum.clone(), n)).unwrap()).collect();
+    let sum = waits.join_timeout(HANG / 4);
+    if sum.is_err() {
+        // Or the rest would be waited for.
+        pool.terminate();
+    }
+    assert_eq!(sum, Ok((0..25).sum()));
+    all.iter().for_each(|one| one.join_timeout(HANG).unwrap());
+    // It leaves all the same, when nothing holds it.
+    let started = Instant::now();
+    let pids = std::iter::repeat_with(|| pool.apply(pid, (0,)).unwrap());
+    let mut pids = pids.take_while(|_| started.elapsed() < HANG);
+    let first = pids.next().unwrap();
+    assert!(pids.any(|pid| pid != first));
+    assert_eq!(pool.progress().deaths, 0);
+}
+
 #[test]
 fn a_task_that_is_late_is_asked_to_stop() {
     let pool = ProcessPool::builder().workers(2).task_soft_timeout(Duration::from_millis(50)).build().unwrap();

@@ -168,6 +168,10 @@ impl ProcessPoolBuilder {
     }
 
     /// Each worker is replaced after so many tasks.
+    ///
+    /// One with several threads takes no more tasks then until those that it has have ended, so that it can leave. Where that takes
+    /// longer than a second and tasks wait for it, it goes on, and tries again after as many tasks: each time it waits for twice
+    /// as long, and tries half as often.
     pub fn recycle_after(mut self, tasks: u64) -> Self {
         self.recycle_after = Some(tasks);
         self

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::membership::Seat;
 use super::super::registry::{self, Ran};
+use super::door::Door;
 use super::ground::{self, Ground};
 use super::patience::Patience;
 use super::plan::{INLINE, Kind};
@@ -15,7 +16,7 @@ use super::{line, trace};
 use crate::os;
 use crate::panics::{guarded, message};
 use crate::primitive::plain::OnceLock;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering};
 use crate::shm::spare;
 
 /// Nanoseconds for which a hand looks for a task before it lies down.
@@ -31,7 +32,7 @@ struct Shop {
     to_parent: Seat,
     /// Tasks run here.
     ran: AtomicU64,
-    leaving: AtomicBool,
+    door: Door,
     /// Set once all hands are there: a task may leave no memory for more of them.
     open: OnceLock<()>,
 }
@@ -84,18 +85,12 @@ pub(in crate::process) fn serve(spec: &[u8], given: Vec<OwnedFd>, to_parent: Sea
     drop(mouth);
     let ground = Ground::open(memory, spec.plan).map_err(|error| format!("the pool's memory: {error}"))?;
     take_on(&spec)?;
-    let shop = Arc::new(Shop {
-        ground,
-        spec,
-        to_parent,
-        ran: AtomicU64::new(0),
-        leaving: AtomicBool::new(false),
-        open: OnceLock::new(),
-    });
+    let shop =
+        Arc::new(Shop { ground, spec, to_parent, ran: AtomicU64::new(0), door: Door::new(), open: OnceLock::new() });
     let shop = Arc::clone(SHOP.get_or_init(|| shop));
     call(&shop, shop.spec.initializer.as_ref(), "initializer")?;
     let hands = shop.ground.plan.hands_of(shop.spec.worker);
-    let threads = if shop.spec.for_suspects { 1 } else { hands.len() };
+    let threads = shop.threads();
     let mut others = Vec::new();
     for hand in hands.clone().take(threads).skip(1) {
         let shop = Arc::clone(&shop);
@@ -165,9 +160,27 @@ struct Own {
 }
 
 impl Shop {
+    fn threads(&self) -> usize {
+        if self.spec.for_suspects { 1 } else { self.ground.plan.hands_of(self.spec.worker).len() }
+    }
+
     /// A hand's life.
     fn work(&self, hand: u16) {
         self.open.wait();
+        let stay = || {
+            self.ground.post(self.spec.worker).phase.store(READY, Ordering::Release);
+            self.ran.load(Ordering::Relaxed)
+        };
+        loop {
+            self.serve(hand);
+            if self.door.pass(self.threads(), || self.is_told(), || self.has_tasks(), stay) {
+                break;
+            }
+        }
+    }
+
+    /// Runs tasks until it is time to leave.
+    fn serve(&self, hand: u16) {
         let ends = self.ground.ends(self.spec.line);
         let places = self.ground.places(self.spec.line);
         let head = self.ground.head();
@@ -212,9 +225,16 @@ impl Shop {
     }
 
     fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
-            || (self.ground.head().orders.load(Ordering::SeqCst) == LEAVE
-                && line::len(self.ground.ends(self.spec.line)) == 0)
+        self.door.is_leaving() || self.is_told()
+    }
+
+    /// Whether the parent has nothing to do for it any more.
+    fn is_told(&self) -> bool {
+        self.ground.head().orders.load(Ordering::SeqCst) == LEAVE && !self.has_tasks()
+    }
+
+    fn has_tasks(&self) -> bool {
+        line::len(self.ground.ends(self.spec.line)) > 0
     }
 
     /// Sleeps until woken, unless there is something to do after all: then true.
@@ -374,10 +394,12 @@ impl Shop {
         let old = self.spec.recycle_after.is_some_and(|after| ran >= after);
         let look = self.spec.memory_limit.is_some() && ran.is_multiple_of(TASKS_BETWEEN_LOOKS);
         let fat = look && self.spec.memory_limit.is_some_and(|limit| resident() > limit);
-        if (old || fat) && !self.leaving.swap(true, Ordering::Relaxed) {
-            let post = self.ground.post(self.spec.worker);
-            post.phase.store(LEAVING, Ordering::Release);
-            self.ground.plan.hands_of(self.spec.worker).for_each(|hand| self.ground.wake(hand));
+        if old || fat {
+            let step = if old { self.spec.recycle_after.unwrap_or(0) } else { TASKS_BETWEEN_LOOKS };
+            self.door.open(ran, step, || {
+                self.ground.post(self.spec.worker).phase.store(LEAVING, Ordering::Release);
+                self.ground.plan.hands_of(self.spec.worker).for_each(|hand| self.ground.wake(hand));
+            });
         }
     }
 }

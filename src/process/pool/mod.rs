@@ -9,6 +9,7 @@ mod burial;
 mod checks;
 mod crew;
 mod desk;
+mod door;
 mod foreman;
 mod forked;
 #[expect(unsafe_code, reason = "turns offsets into addresses")]
