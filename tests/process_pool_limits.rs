@@ -113,7 +113,20 @@ fn take(queue: Queue<u64>, count: u64) -> u64 {
     (0..count).map(|_| queue.get_timeout(HANG / 2).unwrap()).sum()
 }
 
-millpond::tasks![take];
+/// Too deep for a stack of 256 KiB, and well within one of 2 MiB.
+const DEPTH: usize = 1200;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct List {
+    next: Option<Box<List>>,
+}
+
+fn count(list: List) {
+    let nodes = std::iter::successors(Some(&list), |list| list.next.as_deref()).count();
+    assert_eq!(nodes, DEPTH);
+}
+
+millpond::tasks![take, count];
 
 /// A worker that is old waits for its other threads, but not for ever: what one of them waits for may be in the queue.
 #[test]
@@ -136,6 +149,17 @@ fn a_task_may_wait_for_later_ones_though_its_worker_is_old() {
     let first = pids.next().unwrap();
     assert!(pids.any(|pid| pid != first));
     assert_eq!(pool.progress().deaths, 0);
+}
+
+/// What a new worker is given is encoded on the pool's own thread, and dropped there.
+#[test]
+fn an_initializers_arguments_may_be_deep() {
+    let list = (1..DEPTH).fold(List { next: None }, |list, _| List { next: Some(Box::new(list)) });
+    let pool = ProcessPool::builder().workers(1).initializer(count, (list,)).build().unwrap();
+    assert!(pool.apply(exit_well, ()).is_err());
+    assert_eq!(pool.apply(pid, (0,)).unwrap(), pool.worker_ids()[0]);
+    pool.close();
+    pool.join().unwrap();
 }
 
 #[test]

@@ -358,7 +358,7 @@ impl ProcessPoolBuilder {
                 return Err(give_up(&desk, PoolError::WorkerNotStarted { worker, reason: error.to_string() }));
             }
         }
-        let thread = std::thread::Builder::new().name("millpond-foreman".to_owned()).stack_size(256 * 1024);
+        let thread = std::thread::Builder::new().name("millpond-foreman".to_owned());
         let blocked = os::launch::BlockedSignals::all();
         let foreman = Foreman::new(Arc::clone(&desk), origin);
         let thread = thread.spawn(move || foreman.run());
