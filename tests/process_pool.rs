@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use millpond::ipc::Queue;
 use millpond::process::{self, ProcessPool};
+use millpond::thread::MapOptions;
 use millpond::{Dispatch, PoolError, TaskError};
 
 millpond::test_support!();
@@ -40,7 +42,21 @@ fn echo(bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-millpond::tasks![square, add, pid, nap, panics, dies, echo];
+/// The first is short, the second panics, and the third ends when it is told to.
+fn one_of_three(n: u32, microseconds: u64, told: Queue<u32>) -> u32 {
+    let started = Instant::now();
+    match n {
+        0 => while started.elapsed() < Duration::from_micros(microseconds) {},
+        1 => {
+            std::thread::sleep(Duration::from_millis(3));
+            panic!("the second");
+        }
+        _ => drop(told.get_timeout(Duration::from_secs(40))),
+    }
+    n
+}
+
+millpond::tasks![one_of_three, square, add, pid, nap, panics, dies, echo];
 
 fn pool(workers: usize) -> ProcessPool {
     ProcessPool::builder().workers(workers).name("mill").build().unwrap()
@@ -95,6 +111,23 @@ fn a_worker_that_dies_harms_its_own_task_alone() {
     assert!(
         matches!(pool.apply(panics, ("oh".to_owned(),)), Err(TaskError::Panicked { message, .. }) if message == "oh")
     );
+}
+
+/// Whether a map waits for a later task than the next one hangs on how long the first took: so there are many rounds.
+#[test]
+fn a_maps_first_error_waits_for_no_later_task() {
+    let pool = pool(4);
+    pool.wait_ready(Duration::from_secs(60)).unwrap();
+    for round in 0..60 {
+        let told = Queue::bounded(1).unwrap();
+        let items = (0..3).map(|n| (n, 20 * round, told.clone()));
+        let started = Instant::now();
+        let result = pool.starmap_with(MapOptions::new().chunk_size(1), one_of_three, items);
+        let took = started.elapsed();
+        assert!(matches!(result, Err(TaskError::Panicked { message, .. }) if message == "the second"));
+        assert!(took < Duration::from_secs(30), "{took:?} in round {round}");
+        told.put(1).unwrap();
+    }
 }
 
 #[test]

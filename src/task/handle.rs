@@ -217,6 +217,13 @@ impl<R> TaskHandle<R> {
         Ok(())
     }
 
+    /// The same, until the deadline at most.
+    #[cfg(feature = "process")]
+    pub(crate) fn wait_until(&self, deadline: Instant) -> Result<(), TaskError> {
+        while !self.is_finished() && self.sleep(Some(deadline))? {}
+        Ok(())
+    }
+
     /// Waits for the result.
     ///
     /// # Errors

@@ -23,8 +23,9 @@ const AHEAD: usize = 4;
 const SHORT: Duration = Duration::from_micros(200);
 /// Chunks that are taken in at a time, at most.
 const TOGETHER: usize = 32;
-/// How much later.
+/// How much later, and how long at most: the next one's error may be there before.
 const STRIDE: usize = 64;
+const LATER: Duration = Duration::from_millis(1);
 
 /// Sends items in one or more letters: in halves where they are too large for one.
 fn send<T, F: 'static, A: Serialize>(
@@ -93,8 +94,10 @@ fn gather<R: serde::de::DeserializeOwned>(
         if !handle.is_finished() {
             let started = Instant::now();
             // Many short tasks: one wake-up for many of them.
-            let later = if short { (n + STRIDE).min(handles.len() - 1) } else { n };
-            handles[later].wait()?;
+            if short {
+                handles[(n + STRIDE).min(handles.len() - 1)].wait_until(started + LATER)?;
+            }
+            handle.wait()?;
             short = started.elapsed() < SHORT;
         }
         let (values, message, panicked) = handle.join()?;
