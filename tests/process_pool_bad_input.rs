@@ -586,6 +586,65 @@ fn many_workers_that_fail_once_each_are_no_crash_loop() {
     audit.expect_unchanged();
 }
 
+/// Works in one place only.
+fn is_for(place: String) {
+    if process::current_name() != place {
+        std::process::exit(3);
+    }
+}
+
+millpond::tasks![is_for];
+
+/// Others may be at work, but tasks of that place would wait for ever.
+#[test]
+fn a_place_that_always_fails_keeps_no_task_waiting() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let failed = |result: &Result<u64, TaskError>| match result {
+        Err(TaskError::Pool(PoolError::CrashLoop { deaths, .. })) => *deaths >= 20,
+        _ => false,
+    };
+    for dispatch in [Dispatch::RoundRobin, Dispatch::Random] {
+        let pool = ProcessPool::builder().workers(2).dispatch(dispatch).name("mill").capture_stderr(4096);
+        let pool = pool.initializer(is_for, ("mill-0".to_owned(),)).build().unwrap();
+        let _end = Terminate(&pool);
+        let all: Vec<_> = (0..100).map(|n| pool.apply_async(work, (n, 0)).unwrap()).collect();
+        let until = Instant::now() + HANG / 4;
+        let left = || until.saturating_duration_since(Instant::now());
+        let all: Vec<_> = all.iter().map(|task| task.join_timeout(left())).collect();
+        let values = (0..).zip(&all).filter(|(n, result)| **result == Ok(3 * n + 1)).count();
+        let errors = all.iter().filter(|result| failed(result)).count();
+        assert!(values > 0 && errors > 0 && values + errors == 100, "{dispatch:?}: {all:?}");
+        for n in 0..100 {
+            assert_eq!(pool.apply(work, (n, 0)), Ok(3 * n + 1), "{dispatch:?}");
+        }
+    }
+    // The one for suspects.
+    let pool = ProcessPool::builder().workers(1).threads_per_worker(2).name("mill").capture_stderr(4096);
+    let pool = pool.initializer(is_for, ("mill-0".to_owned(),)).build().unwrap();
+    let end = Terminate(&pool);
+    let long = pool.apply_async(work, (1, 60_000_000)).unwrap();
+    let started = Instant::now();
+    while pool.queued() > 0 {
+        assert!(started.elapsed() < HANG);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // SAFETY: sends a signal to a child.
+    let kill = |id: u32| unsafe { libc::kill(libc::pid_t::try_from(id).unwrap(), libc::SIGKILL) };
+    let other = pool.apply_async(work, (2, 60_000_000)).unwrap();
+    while pool.queued() > 0 {
+        assert!(started.elapsed() < HANG);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    kill(pool.worker_ids()[0]);
+    let both = [long.join_timeout(HANG / 4), other.join_timeout(HANG / 4)];
+    assert!(both.iter().all(failed), "{both:?}");
+    assert_eq!(pool.apply(work, (3, 0)), Ok(10));
+    drop(end);
+    drop((long, other, pool));
+    audit.expect_unchanged();
+}
+
 #[test]
 fn pools_inside_workers_and_processes() {
     let _alone = alone();

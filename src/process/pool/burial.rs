@@ -13,7 +13,7 @@ use super::task::Task;
 use super::{line, trace};
 use crate::os::process::End;
 use crate::primitive::Ordering;
-use crate::task::TaskError;
+use crate::task::{PoolError, TaskError};
 
 /// What becomes of a task whose worker died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,14 @@ pub(super) fn bury(
         inner.crew.one_is_of_use(worker);
     } else if !(killed || ready && by_others) {
         inner.crew.died_young(worker, &how);
+        let place = &mut inner.crew.workers[worker];
+        place.fruitless += u32::from(!by_others);
+        let line = desk.terms.line_of_worker(worker);
+        if place.is_given_up() && desk.terms.worker_of_line(line) == Some(worker) {
+            // Others may be at work, but not for these.
+            let error = PoolError::CrashLoop { deaths: place.fruitless, last_words: how.clone() };
+            desk.end_waiting(inner, line, &error.into(), ended);
+        }
     }
     trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
     if !planned {

@@ -50,6 +50,8 @@ pub(super) struct Worker {
     pub(super) died_young: u32,
     /// Of both, those while nobody was at work, since one was of use in any place.
     pub(super) failures: u32,
+    /// How often in a row one failed here by itself, whoever was at work elsewhere.
+    pub(super) fruitless: u32,
     /// What the last of them said.
     pub(super) last_words: String,
     /// Workers that were here.
@@ -63,6 +65,11 @@ impl Worker {
     /// Whether it has been ready for so long that its death would not be one of a worker that fails.
     pub(super) fn is_grown(&self) -> bool {
         self.ready_at.is_some_and(|at| at.elapsed() >= YOUNG)
+    }
+
+    /// Whether nobody gets ready here, so that tasks had better go elsewhere.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.fruitless >= MOST_FAILURES && !self.ready
     }
 
     /// Sends the signal, if it was to be killed.
@@ -142,6 +149,7 @@ impl Crew {
         self.workers.iter_mut().for_each(|worker| worker.failures = 0);
         self.workers[worker].of_use = true;
         self.workers[worker].died_young = 0;
+        self.workers[worker].fruitless = 0;
     }
 
     /// A place at which worker after worker failed: how many, and what is known of the last.

@@ -295,10 +295,16 @@ impl Desk {
     }
 
     fn choose(&self, inner: &mut Inner) -> usize {
+        let workers = self.terms.workers;
+        // Passes places over where no worker gets ready, unless there are no others.
+        let serves = |inner: &Inner, line: usize| {
+            let mut lines = (0..workers).map(|n| (line + n) % workers);
+            lines.find(|line| !inner.crew.workers[*line].is_given_up()).unwrap_or(line)
+        };
         match self.terms.dispatch {
             Dispatch::SharedQueue => 0,
             Dispatch::RoundRobin => {
-                inner.turn = (inner.turn + 1) % self.terms.workers;
+                inner.turn = serves(inner, (inner.turn + 1) % workers);
                 inner.turn
             }
             Dispatch::Random => {
@@ -306,7 +312,8 @@ impl Desk {
                 inner.seed ^= inner.seed << 13;
                 inner.seed ^= inner.seed >> 7;
                 inner.seed ^= inner.seed << 17;
-                usize::try_from(inner.seed >> 8).unwrap_or(0) % self.terms.workers
+                let drawn = usize::try_from(inner.seed >> 8).unwrap_or(0) % workers;
+                serves(inner, drawn)
             }
         }
     }

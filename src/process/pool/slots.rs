@@ -256,6 +256,19 @@ impl Desk {
         }
     }
 
+    /// Ends the tasks of a line that nobody has taken, each with this error.
+    pub(super) fn end_waiting(&self, inner: &mut Inner, line: usize, error: &TaskError, ended: &mut Ended) {
+        let per_line = self.ground.plan.per_line;
+        for index in line * per_line..(line + 1) * per_line {
+            if let Some((placed, _)) = self.revoke(inner, as_u32(index), false) {
+                self.end(inner, placed.task, Err(error.clone()), ended);
+            }
+        }
+        while let Some(task) = inner.lines[line].backlog.take_first() {
+            self.end(inner, task, Err(error.clone()), ended);
+        }
+    }
+
     /// Ends all tasks, each with this error, but for those that are done.
     pub(super) fn end_all(&self, inner: &mut Inner, error: &TaskError, ended: &mut Ended) {
         for index in 0..as_u32(inner.placed.len()) {
