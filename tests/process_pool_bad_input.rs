@@ -311,6 +311,28 @@ fn a_folder_or_a_nice_value_that_workers_cannot_have() {
     audit.expect_unchanged();
 }
 
+fn folder() -> PathBuf {
+    std::env::current_dir().unwrap()
+}
+
+millpond::tasks![folder];
+
+/// Where this process goes later is nothing to workers that are started then.
+#[test]
+fn a_relative_folder_is_that_of_the_pools_start() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let here = folder();
+    let pool = ProcessPool::builder().workers(1).current_dir("src").recycle_after(1).build().unwrap();
+    let mut all = vec![pool.apply(folder, ())];
+    std::env::set_current_dir("/").unwrap();
+    all.extend((0..3).map(|_| pool.apply_async(folder, ()).unwrap().join_timeout(HANG)));
+    std::env::set_current_dir(&here).unwrap();
+    assert!(all.iter().all(|folder| *folder == Ok(here.join("src"))), "{all:?}");
+    drop(pool);
+    audit.expect_unchanged();
+}
+
 /// Nothing limits an initializer or an exit hook; what waits for one that never returns goes on once the pool is terminated.
 #[test]
 fn hooks_that_never_return_end_with_the_pool() {

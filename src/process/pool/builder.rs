@@ -184,7 +184,9 @@ impl ProcessPoolBuilder {
     }
 
     /// The most bytes that arguments or a result may have: 64 MiB if not said, and at least 64 KiB, whatever is said. It costs
-    /// address space only; where there is less of that, the limit is lower. The error says which it was.
+    /// address space; where there is less of that, the limit is lower. The error says which it was. Memory it costs as far as it is
+    /// used: each thread of a worker has two places for large results, which keep the memory of the largest that was in them until
+    /// the pool ends, also when the worker is replaced.
     pub fn payload_limit(mut self, bytes: usize) -> Self {
         self.payload = bytes;
         self
@@ -252,7 +254,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The workers' working directory: this process's, if not said. One that isn't there is an error of
+    /// The workers' working directory: this process's, if not said. A relative one is taken from this process's at
+    /// [`build`](Self::build), whatever that is later. One that isn't there is an error of
     /// [`build`](Self::build); if it goes later, new workers can't start.
     pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
@@ -347,7 +350,7 @@ impl ProcessPoolBuilder {
             handshake: self.handshake,
             nice: self.nice,
             cores: self.cores,
-            folder: self.folder,
+            folder: self.folder.map(|folder| std::path::absolute(&folder).unwrap_or(folder)),
             variables: self.variables,
             capture: self.capture,
             recycle_after: self.recycle_after,
