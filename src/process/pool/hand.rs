@@ -168,6 +168,7 @@ impl Shop {
     fn work(&self, hand: u16) {
         self.open.wait();
         let stay = || {
+            // Release: as at the start.
             self.ground.post(self.spec.worker).phase.store(READY, Ordering::Release);
             self.ran.load(Ordering::Relaxed)
         };
