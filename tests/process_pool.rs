@@ -51,7 +51,7 @@ fn one_of_three(n: u32, microseconds: u64, told: Queue<u32>) -> u32 {
             std::thread::sleep(Duration::from_millis(3));
             panic!("the second");
         }
-        _ => drop(told.get_timeout(Duration::from_secs(40))),
+        _ => drop(told.get_timeout(Duration::from_secs(20))),
     }
     n
 }
@@ -125,7 +125,7 @@ fn a_maps_first_error_waits_for_no_later_task() {
         let result = pool.starmap_with(MapOptions::new().chunk_size(1), one_of_three, items);
         let took = started.elapsed();
         assert!(matches!(result, Err(TaskError::Panicked { message, .. }) if message == "the second"));
-        assert!(took < Duration::from_secs(30), "{took:?} in round {round}");
+        assert!(took < Duration::from_secs(15), "{took:?} in round {round}");
         told.put(1).unwrap();
     }
 }
