@@ -323,12 +323,17 @@ fn a_relative_folder_is_that_of_the_pools_start() {
     let _alone = alone();
     let audit = Audit::now();
     let here = folder();
-    let pool = ProcessPool::builder().workers(1).current_dir("src").recycle_after(1).build().unwrap();
+    let place = std::env::temp_dir().join(format!("millpond-relative-{}", std::process::id()));
+    std::fs::create_dir_all(place.join("inner")).unwrap();
+    let place = place.canonicalize().unwrap();
+    std::env::set_current_dir(&place).unwrap();
+    let pool = ProcessPool::builder().workers(1).current_dir("inner").recycle_after(1).build().unwrap();
     let mut all = vec![pool.apply(folder, ())];
     std::env::set_current_dir("/").unwrap();
     all.extend((0..3).map(|_| pool.apply_async(folder, ()).unwrap().join_timeout(HANG)));
     std::env::set_current_dir(&here).unwrap();
-    assert!(all.iter().all(|folder| *folder == Ok(here.join("src"))), "{all:?}");
+    assert!(all.iter().all(|folder| *folder == Ok(place.join("inner"))), "{all:?}");
+    std::fs::remove_dir_all(&place).unwrap();
     drop(pool);
     audit.expect_unchanged();
 }
