@@ -32,7 +32,7 @@ impl Supervisor {
             if until.is_some_and(|until| now >= until) {
                 match self.take(charge, number) {
                     Ok(()) => return,
-                    // The system has no memory to watch it: somebody has to.
+                    // It cannot be watched, or was killed for what it cannot be told: somebody has to wait for its end.
                     Err((back, _)) => {
                         charge = back;
                         until = now.checked_add(A_WHILE);

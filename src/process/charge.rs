@@ -46,7 +46,7 @@ pub(super) struct Charge {
     descriptors: Vec<Given>,
     said: usize,
     waits_for_room: bool,
-    /// Why it could be told nothing.
+    /// Why it could not be told all of it.
     refused: Option<Errno>,
     reader: Reader,
     /// When it has to be ready, and how long that is after its start.
@@ -229,7 +229,7 @@ impl Charge {
                 Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => break,
                 // The system has no room for the message, or for what goes with it. The child would wait for the rest.
                 Err(error) => {
-                    self.refused = (self.said == 0).then_some(error);
+                    self.refused = Some(error);
                     let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
                     break;
                 }
@@ -249,7 +249,7 @@ impl Charge {
         self.socket().map(|socket| (socket, more))
     }
 
-    /// Why the child was told nothing, if the system refused. It was killed then.
+    /// Why the child was not told all, if the system refused. It was killed then.
     pub(super) fn refused(&self) -> Option<Errno> {
         self.refused
     }
@@ -323,9 +323,10 @@ impl Charge {
 
     /// Lets whoever waits for its end know: nothing of it is left here by then, no descriptor either.
     pub(super) fn tell(self, end: End) {
-        let Self { record, outcome, pidfd, socket, ears, descriptors, .. } = self;
+        let Self { record, outcome, refused, pidfd, socket, ears, descriptors, .. } = self;
         drop((pidfd, socket, ears, descriptors));
-        record.ended(end, outcome);
+        // Of one that was told half of its words, what it said does not count.
+        record.ended(end, refused.map_or(outcome, Outcome::NeverTold));
     }
 
     /// Ends a child that nobody will ever know of.
@@ -353,6 +354,7 @@ mod tests {
 
     use super::{A_WRITE, Charge, End, Given, Launched, Outcome, Watcher, Worker};
     use crate::primitive::{AtomicUsize, Ordering};
+    use crate::process::record::Phase;
     use crate::process::turn::READS;
     use crate::process::wire::{Greeting, Kind, header};
     use crate::process::{channel, registry};
@@ -428,10 +430,17 @@ mod tests {
             let mut charge = idle.charge(nothing, ears, Vec::new(), Arc::new(Nobody));
             (charge.words, charge.said) = (vec![0; 2], said);
             assert!(charge.speak().is_none());
-            assert_eq!(charge.refused(), (said == 0).then_some(Errno::NOTSOCK), "who starts it is told why");
+            assert_eq!(charge.refused(), Some(Errno::NOTSOCK), "who starts it is told why");
             let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
             let mut end = [PollFd::from_borrowed_fd(charge.pidfd(), PollFlags::IN)];
             assert_eq!(poll(&mut end, Some(&minute)), Ok(1), "said: {said}");
+            let record = Arc::clone(charge.record());
+            let end = charge.reap();
+            charge.tell(end);
+            core::mem::forget(idle);
+            let told =
+                matches!(record.state().phase, Phase::Ended { outcome: Some(Outcome::NeverTold(Errno::NOTSOCK)), .. });
+            assert!(told, "so is who joins it, later");
         }
         // One that has closed its end ends by itself.
         let (idle, (socket, _), (ears, _mouth)) = (Idle::start(), channel::pair(SocketType::STREAM).unwrap(), ears());

@@ -270,6 +270,7 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
             // Whoever ended it on purpose need not hear how far it had come.
             Some(Outcome::NeverReady { late: None }) if ending.signalled => ProcessError::Died { pid, signal, code },
             Some(Outcome::NeverReady { late: None }) => ProcessError::DiedInHandshake { pid, signal, code },
+            Some(Outcome::NeverTold(error)) => ProcessError::Spawn { step: "telling the child", source: error.into() },
             Some(Outcome::OtherBuild(difference)) => ProcessError::OtherBuild { pid, difference },
             Some(Outcome::Nothing) => ProcessError::Died { pid, signal, code },
         })

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::codec::Arrived;
@@ -26,6 +27,8 @@ pub(super) enum Outcome {
     NeverReady {
         late: Option<Duration>,
     },
+    /// The system refused to pass on what the child was to be told, and it was killed.
+    NeverTold(Errno),
     /// The child was another program, and was killed.
     OtherBuild(String),
     /// The child was ready, then sent what means nothing, and was killed.

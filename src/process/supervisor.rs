@@ -21,7 +21,7 @@ use super::{channel, child};
 use crate::os::launch::BlockedSignals;
 use crate::os::process::above_stdio;
 use crate::primitive::plain::{Mutex, MutexGuard, OnceLock};
-use crate::primitive::{AtomicU32, Ordering};
+use crate::primitive::{AtomicU64, Ordering};
 
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 /// Held while it is made.
@@ -31,22 +31,45 @@ static MAKING: Making = Making::new();
 /// by a thread that only the original has.
 struct Making {
     lock: Mutex<()>,
-    /// The process; 0 before any thread has tried.
-    process: AtomicU32,
+    /// A process, and in the lower half how many of its threads have the lock or wait for it.
+    threads: AtomicU64,
+}
+
+/// The lock.
+struct Taken<'a> {
+    making: &'a Making,
+    guard: Option<MutexGuard<'a, ()>>,
 }
 
 impl Making {
     const fn new() -> Self {
-        Self { lock: Mutex::new(()), process: AtomicU32::new(0) }
+        Self { lock: Mutex::new(()), threads: AtomicU64::new(0) }
     }
 
-    fn take(&self) -> Result<MutexGuard<'_, ()>, ProcessError> {
-        let me = std::process::id();
-        // Relaxed: a copy sees what its memory was at the fork.
-        match self.process.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
-            Err(process) if process != me => Err(ProcessError::Forked),
-            _ => Ok(self.lock.lock().unwrap_or_else(PoisonError::into_inner)),
+    fn take(&self) -> Result<Taken<'_>, ProcessError> {
+        let me = u64::from(std::process::id()) << 32;
+        let mut seen = self.threads.load(Ordering::Relaxed);
+        loop {
+            let is_free = seen & u64::from(u32::MAX) == 0;
+            if !is_free && seen >> 32 != me >> 32 {
+                return Err(ProcessError::Forked);
+            }
+            let next = if is_free { me | 1 } else { seen + 1 };
+            // Relaxed: a copy sees what its memory was at the fork.
+            match self.threads.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
         }
+        Ok(Taken { making: self, guard: Some(self.lock.lock().unwrap_or_else(PoisonError::into_inner)) })
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        // Release: a copy that finds no thread here finds the lock free.
+        self.making.threads.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -166,5 +189,24 @@ mod tests {
         assert!(libc::WIFEXITED(status), "signal {} (14: it hung)", libc::WTERMSIG(status));
         assert_eq!(libc::WEXITSTATUS(status), 0);
         assert!(making.take().is_ok(), "the original goes on");
+    }
+
+    #[test]
+    fn a_copy_of_a_process_whose_threads_have_left_is_like_any_other() {
+        let making = Making::new();
+        drop(making.take().unwrap());
+        // SAFETY: the copy takes a lock that nobody has, and ends.
+        let copy = unsafe { libc::fork() };
+        if copy == 0 {
+            // SAFETY: sets a timer, so that a copy that hangs ends too.
+            unsafe { libc::alarm(20) };
+            let took = making.take().is_ok();
+            // SAFETY: ends the copy at once.
+            unsafe { libc::_exit(i32::from(!took)) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the copy just made.
+        assert_eq!(unsafe { libc::waitpid(copy, &raw mut status, 0) }, copy);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
     }
 }

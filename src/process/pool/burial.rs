@@ -165,6 +165,7 @@ fn describe(end: End, outcome: Option<&Outcome>, said: &str) -> String {
         Some(Outcome::NeverReady { late: Some(after) }) => {
             format!("it did not reach `millpond::process::init()` within {after:?}")
         }
+        Some(Outcome::NeverTold(error)) => format!("it could not be told its task: {error}"),
         Some(Outcome::OtherBuild(difference)) => format!("it is not this program: {difference}"),
         _ => match end {
             End::Status(status) => format!("it ended with {status}"),

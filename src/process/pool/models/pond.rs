@@ -72,6 +72,7 @@ impl Pond {
         bed.wake_one();
     }
 
+    #[cfg(not(millpond_shuttle))]
     pub(super) fn take(&self, hand: u16) -> Option<(u32, u32)> {
         line::get(&self.ends, &self.places, |slot, generation| slot::take(&self.words[slot as usize], generation, hand))
     }
