@@ -42,6 +42,45 @@ fn sets_up(_: Slice) {}
 
 millpond::tasks![sum, sums, gives, sets_up];
 
+/// Sent as a pipe's end, received as a queue.
+enum Sly {
+    Sent(PipeEnd<u8, u8>),
+    Received(#[expect(dead_code, reason = "there is none")] Queue<u64>),
+}
+
+impl Serialize for Sly {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Sent(end) => end.serialize(serializer),
+            Self::Received(_) => unreachable!(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Sly {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Queue::deserialize(deserializer).map(Self::Received)
+    }
+}
+
+/// Nobody else's queue is got for it, and its other end is told.
+#[test]
+fn a_pipes_end_that_is_received_as_a_queue_is_an_error() {
+    let _alone = alone();
+    let audit = Audit::now();
+    {
+        let (queue, strangers): (Queue<Sly>, Queue<Queue<u64>>) =
+            (Queue::bounded(1).unwrap(), Queue::bounded(500).unwrap());
+        // References on their way, of which one may have the number of the pipe.
+        (0..500).for_each(|_| strangers.put(Queue::bounded(1).unwrap()).unwrap());
+        let (mut mine, theirs) = pipe::<u8, u8>().unwrap();
+        queue.put(Sly::Sent(theirs)).unwrap();
+        assert!(matches!(queue.get(), Err(QueueError::Decode(_))));
+        assert_eq!(mine.recv_timeout(HANG), Err(PipeError::Disconnected));
+    }
+    audit.expect_unchanged();
+}
+
 /// Something that moves, and somebody else who may hold it.
 fn says_who(error: &dyn std::error::Error) {
     let said = error.to_string();

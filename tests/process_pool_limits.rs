@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use millpond::ipc::{Lock, PipeEnd, Queue, SharedSlice, pipe};
+use millpond::ipc::{Lock, PipeEnd, PipeError, Queue, SharedSlice, pipe};
 use millpond::process::{self, Process, ProcessPool, stop_requested};
 use millpond::thread::MapOptions;
 
@@ -52,6 +52,19 @@ fn double(mut slice: SharedSlice<u64>) -> SharedSlice<u64> {
     slice
 }
 
+/// Has a task with a slice run in a pool of its own; one with the end of a pipe waits there for ever.
+fn keep_in_a_pool(end: PipeEnd<u32, u32>, ready: Queue<u64>) {
+    let pool = ProcessPool::builder().workers(1).build().unwrap();
+    let sum = pool.apply(double, (SharedSlice::from_slice(&[3, 4]).unwrap(),)).unwrap().iter().sum();
+    let _busy = pool.apply_async(patient, (10 * HANG,)).unwrap();
+    while pool.queued() > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _waiting = pool.apply_async(answer, (end,)).unwrap();
+    ready.put(sum).unwrap();
+    std::thread::sleep(10 * HANG);
+}
+
 static SET_UP: OnceLock<String> = OnceLock::new();
 
 fn set_up(word: String) {
@@ -86,7 +99,7 @@ fn host(told: Queue<u32>) {
     endless();
 }
 
-millpond::tasks![pid, eat, patient, put, answer, double, set_up, tear_down, what_it_has, endless, host];
+millpond::tasks![pid, eat, patient, put, answer, double, set_up, tear_down, what_it_has, endless, host, keep_in_a_pool];
 
 #[test]
 fn workers_are_replaced_after_so_many_tasks_and_none_is_lost() {
@@ -194,6 +207,17 @@ fn handles_are_arguments_and_results() {
     let doubled = pool.map_with(MapOptions::new().chunk_size(7), double, slices).unwrap();
     assert_eq!(doubled.len(), 40);
     assert!((0_u64..).zip(&doubled).all(|(n, slice)| slice.iter().all(|have| *have == 2 * n)));
+}
+
+/// What waits in a pool goes with the process that has the pool, and whoever is at the other end of it is told.
+#[test]
+fn arguments_that_wait_in_a_killed_processes_pool_are_released() {
+    let (ready, (mut mine, theirs)) = (Queue::bounded(1).unwrap(), pipe::<u32, u32>().unwrap());
+    let child = Process::spawn(keep_in_a_pool, (theirs, ready.clone())).unwrap();
+    assert_eq!(ready.get_timeout(HANG).unwrap(), 14, "what its pool gave");
+    child.kill().unwrap();
+    assert!(child.join_timeout(HANG).is_err());
+    assert_eq!(mine.recv_timeout(HANG / 4), Err(PipeError::Disconnected));
 }
 
 #[test]

@@ -138,7 +138,8 @@ impl Condition {
             match lock.acquire(None) {
                 Ok(found) => break found,
                 Err(error)
-                    if lock.hold.check().is_err() || (error == ShmError::Damaged.into() && !lock.is_foreign()) =>
+                    if lock.hold.check().is_err()
+                        || (error == ShmError::Damaged.into() && lock.made_up().is_some()) =>
                 {
                     guard.lose();
                     return Err(error);

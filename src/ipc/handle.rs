@@ -4,7 +4,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serializer};
 
 use crate::shm::ShmError;
-use crate::shm::id::Id;
+use crate::shm::id::{Id, Kind};
 use crate::shm::message;
 use crate::shm::object::Hold;
 use crate::shm::shape::Shape;
@@ -36,8 +36,13 @@ pub(super) fn deserialize_one_of<'de, D: Deserializer<'de>>(
 ) -> Result<Hold, D::Error> {
     let id = taken(deserializer)?;
     let here = crate::shm::here().map_err(D::Error::custom)?;
-    let object = transit::object_of(here.segment, id);
-    let hold = shapes.iter().map(|shape| Hold::get(here, object, *shape)).find(Result::is_ok);
+    // A slice or a pipe's end may have been sent for it: that refers to nothing.
+    let hold = if id.kind() == Kind::Token {
+        let object = transit::object_of(here.segment, id);
+        shapes.iter().map(|shape| Hold::get(here, object, *shape)).find(Result::is_ok)
+    } else {
+        None
+    };
     let hold = hold.unwrap_or(Err(ShmError::Stale));
     free::release(here.segment, here.me(), id);
     hold.map_err(D::Error::custom)

@@ -66,6 +66,9 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 /// Spins before a locker sleeps, where another processor may be about to unlock.
 const SPINS: u32 = 120;
 
+/// How long a holder is believed that is no member.
+const BELIEVED: Duration = Duration::from_secs(5);
+
 /// Where the value lies in the body: behind the word, aligned.
 fn offset<T>() -> usize {
     (BODY + size_of::<LockWord>()).next_multiple_of(align_of::<T>().max(8)) - BODY
@@ -98,12 +101,14 @@ impl Inner {
     #[cold]
     fn acquire_slow(&self, deadline: Option<Instant>) -> Result<Found, LockError> {
         let spins = if MANY.with(Cell::get) { SPINS } else { 0 };
-        let mut looks = 0;
+        let mut first = None;
         self.word().lock_slow(self.holder, spins, || {
-            looks += 1;
-            if looks > 1 {
-                self.hold.check()?;
-                self.check_holder(looks)?;
+            match first {
+                None => first = Some(Instant::now()),
+                Some(first) => {
+                    self.hold.check()?;
+                    self.check_holder(first)?;
+                }
             }
             let left = deadline.map_or(TICK, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() { Err(LockError::TimedOut) } else { Ok(left.min(TICK)) }
@@ -112,9 +117,13 @@ impl Inner {
 
     /// A holder that is no member at all is one that somebody wrote into the word. It may be one whose death is just
     /// being dealt with, so this is asked for some seconds before it is said.
-    fn check_holder(&self, looks: u32) -> Result<(), LockError> {
+    fn check_holder(&self, first: Instant) -> Result<(), LockError> {
         let Some(holder) = self.word().holder() else { return Ok(()) };
-        if self.is_known(holder) || looks < 50 { Ok(()) } else { Err(LockError::Memory(ShmError::Damaged)) }
+        if self.is_known(holder) || first.elapsed() < BELIEVED {
+            Ok(())
+        } else {
+            Err(LockError::Memory(ShmError::Damaged))
+        }
     }
 
     fn is_known(&self, holder: Holder) -> bool {
@@ -122,17 +131,15 @@ impl Inner {
         member.is_some_and(|member| holder == Holder::new(member.index, member.generation))
     }
 
-    /// Whether one has it that is no member, and said so when it took it: it gives it back, or nobody hears of its death.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.word().holder() == Some(Holder::FOREIGN)
+    /// Who has it that there is not: somebody wrote it into the word. Not one that is no member, and said so when it took it: it
+    /// gives it back, or nobody hears of its death.
+    pub(super) fn made_up(&self) -> Option<Holder> {
+        self.word().holder().filter(|holder| *holder != Holder::FOREIGN && !self.is_known(*holder))
     }
 
-    /// Takes the lock away from one that there is not: somebody wrote it into the word.
+    /// Takes the lock away from one that there is not.
     fn disown(&self) {
-        if let Some(holder) = self.word().holder()
-            && !self.is_foreign()
-            && !self.is_known(holder)
-        {
+        if let Some(holder) = self.made_up() {
             self.word().sweep(holder);
         }
     }
@@ -365,7 +372,7 @@ mod tests {
     use core::time::Duration;
     use std::time::Instant;
 
-    use super::Lock;
+    use super::{BELIEVED, Holder, Lock};
     use crate::ipc::{Condition, LockError, ShmError};
     use crate::shm;
 
@@ -393,6 +400,31 @@ mod tests {
                 assert_eq!(*lock.lock().unwrap(), 2, "{word:x}");
             }));
         }
+    }
+
+    /// However often whoever waits for it is woken and comes too late.
+    #[test]
+    fn a_forked_copy_that_often_has_the_lock_is_no_damage() {
+        let _alone = shm::alone();
+        let lock = Lock::new(1_u8).unwrap();
+        let word = lock.inner.word();
+        assert!(word.try_lock(Holder::FOREIGN).is_some());
+        assert_eq!(lock.inner.made_up(), None);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| lock.lock().map(drop));
+            let start = Instant::now();
+            while !waits.is_finished() && start.elapsed() < BELIEVED / 8 {
+                // It sleeps, most likely.
+                std::thread::sleep(Duration::from_millis(1));
+                word.unlock(false);
+                while word.try_lock(Holder::FOREIGN).is_none() && !waits.is_finished() {}
+            }
+            word.unlock(false);
+            assert_eq!(waits.join().unwrap(), Ok(()));
+        });
+        word.spoil(NOBODY[0]);
+        assert!(lock.inner.made_up().is_some());
+        word.spoil(0);
     }
 
     #[test]

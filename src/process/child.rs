@@ -89,10 +89,11 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
     let given: Vec<OwnedFd> = descriptors.collect();
     let identity = registry::identity();
     if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
+        && let Seat::Taken(parent) = Seat::from_numbers(theirs.parent)
         && difference(identity, theirs.identity).is_none()
     {
         // Without it handles cannot be decoded, which is said then.
-        let _ = shm::attach(memory, member);
+        let _ = shm::attach(memory, member, parent.index);
     }
     let ours = Greeting { identity, pid: std::process::id(), child: theirs.child, parent: theirs.parent };
     let answered = channel::send_all(&socket, &ours.to_bytes());

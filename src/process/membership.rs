@@ -24,9 +24,9 @@ impl Seat {
         }
     }
 
-    /// Whoever takes it: for what is passed on before one knows to whom.
-    pub(super) fn anybody() -> Self {
-        Self::Taken(Member { index: shm::block::NOBODY, generation: 0 })
+    /// This process's own: for what it keeps until one of its children takes it, or itself. What nobody took is swept with it.
+    pub(super) fn own() -> Self {
+        shm::here().map_or_else(|error| Self::None(error.to_string()), |here| Self::Taken(here.member()))
     }
 
     pub(super) fn from_numbers((index, generation): (u32, u32)) -> Self {

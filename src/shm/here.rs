@@ -17,6 +17,8 @@ const RESERVED: usize = 256 << 30;
 static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(core::ptr::null_mut());
 /// Who this process is, as [`Member::bits`] says it; 0 for nobody.
 static ME: AtomicU64 = AtomicU64::new(0);
+/// Whose child this process is: its index; [`NOBODY`] at the root.
+static PARENT: AtomicU32 = AtomicU32::new(NOBODY as u32);
 /// Held while the segment is made or joined.
 static MAKING: Lock<()> = Lock::new(());
 /// Threads that make or join it, or are about to: a copy of this process may have the lock held by nobody.
@@ -147,8 +149,14 @@ pub(crate) fn enlist() -> Result<Member, ShmError> {
     members::enlist(here.segment, here.me())
 }
 
-/// In a child, first of all: joins the segment that it inherited, under the number that was reserved for it.
-pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
+/// The index of this process's parent.
+pub(super) fn parent() -> Owner {
+    // Relaxed: set before this process was a member. It was an index.
+    PARENT.load(Ordering::Relaxed).try_into().unwrap_or(NOBODY)
+}
+
+/// In a child, first of all: joins the segment that it inherited, under the number that was reserved for it by `parent`.
+pub(crate) fn attach(file: OwnedFd, member: Member, parent: Owner) -> Result<(), ShmError> {
     let _busy = Busy::begin();
     let _making = MAKING.lock();
     if known().is_some() || FORKED.load(Ordering::Relaxed) != 0 {
@@ -156,6 +164,7 @@ pub(crate) fn attach(file: OwnedFd, member: Member) -> Result<(), ShmError> {
     }
     let segment = Segment::open(file)?;
     members::join(&segment, member, os::shared::process_id())?;
+    PARENT.store(u32::from(parent), Ordering::Relaxed);
     settle(segment, member);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::block::{NOBODY, Owner, State, Word};
 use super::error::ShmError;
-use super::here::Here;
+use super::here::{Here, parent};
 use super::id::{Id, Kind};
 use super::layout::TOKENS;
 use super::segment::Segment;
@@ -56,14 +56,14 @@ pub(crate) fn unsend(here: Here, id: Id, to: Owner) {
     let _ = Word::queued(to, id.generation()).step(header, owned);
 }
 
-/// QUEUED → OWNED: claims a handle that arrived, for this process or for anybody.
+/// QUEUED → OWNED: claims a handle that arrived, for anybody or for this process, or that its parent keeps for whichever of its
+/// children comes first.
 #[inline]
 pub(crate) fn claim(here: Here, id: Id) -> Result<(), ShmError> {
     let header = header(here.segment, id).ok_or(ShmError::Stale)?;
     let mine = Word::owned(here.me(), id.generation());
-    let claimed = Word::queued(NOBODY, id.generation())
-        .step(header, mine)
-        .or_else(|_| Word::queued(here.me(), id.generation()).step(header, mine));
+    let from = |to| Word::queued(to, id.generation()).step(header, mine);
+    let claimed = from(NOBODY).or_else(|_| from(here.me())).or_else(|_| from(parent()));
     step::reach(12);
     claimed.map_err(|_| ShmError::Stale)
 }

@@ -71,7 +71,7 @@ pub(super) fn words<T: DeserializeOwned>() -> Option<T> {
     let member = Member { index: index.parse().ok()?, generation: generation.parse().ok()? };
     // SAFETY: a child is started with the segment there, and nobody else uses it.
     let file = unsafe { OwnedFd::from_raw_fd(SEGMENT) };
-    shm::attach(file, member).unwrap();
+    shm::attach(file, member, shm::block::NOBODY).unwrap();
     let hex = std::env::var(WORDS).unwrap();
     let bytes: Vec<u8> = (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
     let plan = || {

@@ -205,9 +205,9 @@ impl ProcessPoolBuilder {
     /// [`PoolError::CrashLoop`](crate::PoolError::CrashLoop). One that was ready and is killed by others (`SIGKILL`, `SIGTERM`,
     /// `SIGINT`) does not count.
     ///
-    /// Where a place has tasks of its own ([`Dispatch::RoundRobin`], [`Dispatch::Random`]) and its workers fail by themselves so
-    /// often while others are at work, the tasks that wait there have that error, and new ones go to the others; the place is
-    /// tried on. So it is with the process in which suspects are run again
+    /// Where a place has tasks of its own ([`Dispatch::RoundRobin`], [`Dispatch::Random`]) and its workers fail by themselves, or
+    /// cannot be started, so often while others are at work, the tasks that wait there have that error, and new ones go to the
+    /// others; the place is tried on. So it is with the process in which suspects are run again
     /// ([`threads_per_worker`](Self::threads_per_worker)).
     ///
     /// The pool keeps the arguments for the next worker: queues and locks in them are every worker's, but a slice or a pipe's end

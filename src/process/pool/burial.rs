@@ -73,20 +73,13 @@ pub(super) fn bury(
     // It left as it was told, and not in the middle of a task that exits.
     let planned = end.exited_well() && ready && leaves && victims.is_empty();
     // One that was ready and that somebody else killed says nothing of those that come after it.
-    let by_others =
-        [Signal::KILL, Signal::TERM, Signal::INT].map(|signal| Some(signal.as_raw())).contains(&end.signal());
+    let by_others = killed_by_others(end, outcome.as_ref());
     if ready && (has_run || grown || killed || planned || !victims.is_empty()) {
         inner.crew.one_is_of_use(worker);
     } else if !(killed || ready && by_others) {
         inner.crew.died_young(worker, &how);
-        let place = &mut inner.crew.workers[worker];
-        place.fruitless += u32::from(!by_others);
-        let line = desk.terms.line_of_worker(worker);
-        if place.is_given_up() && desk.terms.worker_of_line(line) == Some(worker) {
-            // Others may be at work, but not for these.
-            let error = PoolError::CrashLoop { deaths: place.fruitless, last_words: how.clone() };
-            desk.end_waiting(inner, line, &error.into(), ended);
-        }
+        inner.crew.workers[worker].fruitless += u32::from(!by_others);
+        end_those_of(desk, inner, worker, ended);
     }
     trace::worker_ended(&desk.terms.name, worker, pid, planned || killed, &how);
     if !planned {
@@ -125,6 +118,16 @@ pub(super) fn bury(
     }
 }
 
+/// A worker failed, or could not be started: if that was once too often, so it is with the tasks that wait for it alone. Others may
+/// be at work, but not for these.
+pub(super) fn end_those_of(desk: &Desk, inner: &mut Inner, worker: usize, ended: &mut Ended) {
+    let (place, line) = (&inner.crew.workers[worker], desk.terms.line_of_worker(worker));
+    if place.is_given_up() && desk.terms.worker_of_line(line) == Some(worker) {
+        let error = PoolError::CrashLoop { deaths: place.fruitless, last_words: place.last_words.clone() };
+        desk.end_waiting(inner, line, &error.into(), ended);
+    }
+}
+
 fn judge(
     desk: &Desk,
     inner: &mut Inner,
@@ -156,6 +159,16 @@ fn judge(
     desk.refill(inner, line, ended);
 }
 
+/// Whether somebody else's signal ended a worker. One that was late, not this program or sent rubbish is killed for its own sake.
+fn killed_by_others(end: End, outcome: Option<&Outcome>) -> bool {
+    let by_us = match outcome {
+        Some(Outcome::NeverReady { late }) => late.is_some(),
+        Some(Outcome::OtherBuild(_) | Outcome::NeverTold(_) | Outcome::Rubbish) => true,
+        _ => false,
+    };
+    !by_us && [Signal::KILL, Signal::TERM, Signal::INT].map(|signal| Some(signal.as_raw())).contains(&end.signal())
+}
+
 /// How a worker ended, in words.
 fn describe(end: End, outcome: Option<&Outcome>, said: &str) -> String {
     let how = match outcome {
@@ -174,4 +187,33 @@ fn describe(end: End, outcome: Option<&Outcome>, said: &str) -> String {
     };
     let said = said.trim();
     if said.is_empty() { how } else { format!("{how}; its last words: {said}") }
+}
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use core::time::Duration;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use rustix::io::Errno;
+
+    use super::{End, Outcome, killed_by_others};
+
+    #[test]
+    fn who_was_killed_for_its_own_sake_was_killed_by_no_other() {
+        let killed = End::Status(ExitStatus::from_raw(9));
+        let own = [
+            Outcome::NeverReady { late: Some(Duration::from_secs(1)) },
+            Outcome::OtherBuild(String::new()),
+            Outcome::NeverTold(Errno::NOBUFS),
+            Outcome::Rubbish,
+        ];
+        assert!(own.iter().all(|outcome| !killed_by_others(killed, Some(outcome))));
+        for (raw, others) in [(9, true), (15, true), (2, true), (11, false), (6, false), (256, false), (0, false)] {
+            let end = End::Status(ExitStatus::from_raw(raw));
+            assert_eq!(killed_by_others(end, Some(&Outcome::Nothing)), others, "{raw}");
+            assert_eq!(killed_by_others(end, Some(&Outcome::NeverReady { late: None })), others, "{raw}");
+        }
+        assert!(!killed_by_others(End::ReapedByOthers, None));
+    }
 }

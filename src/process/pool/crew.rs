@@ -50,7 +50,7 @@ pub(super) struct Worker {
     pub(super) died_young: u32,
     /// Of both, those while nobody was at work, since one was of use in any place.
     pub(super) failures: u32,
-    /// How often in a row one failed here by itself, whoever was at work elsewhere.
+    /// How often in a row one failed here by itself, or could not be started, whoever was at work elsewhere.
     pub(super) fruitless: u32,
     /// What the last of them said.
     pub(super) last_words: String,
@@ -126,6 +126,7 @@ impl Crew {
         // Ever slower.
         place.not_before = Some(Instant::now() + FIRST_REFUSED * (1 << place.refused.min(5)));
         place.refused += 1;
+        place.fruitless += 1;
     }
 
     /// The system may be short of something for a while, or somebody kills at random: as long as others are at work that is no
@@ -192,6 +193,23 @@ mod tests {
             (0..MOST_FAILURES).for_each(|_| fails(&mut crew));
             assert_eq!(crew.crash_loop().unwrap().0, MOST_FAILURES);
         }
+    }
+
+    #[test]
+    fn a_place_whose_starts_are_refused_is_given_up_until_one_is_of_use() {
+        let mut crew = Crew::new(2);
+        crew.one_is_of_use(0);
+        for n in 1..=MOST_FAILURES {
+            crew.could_not_start(1, "no more processes");
+            assert_eq!(crew.workers[1].is_given_up(), n == MOST_FAILURES);
+        }
+        crew.one_is_of_use(0);
+        assert!(crew.workers[1].is_given_up());
+        crew.one_is_ready(1);
+        assert!(!crew.workers[1].is_given_up());
+        crew.one_is_of_use(1);
+        crew.workers[1].ready = false;
+        assert!(!crew.workers[1].is_given_up());
     }
 
     #[test]

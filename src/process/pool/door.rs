@@ -55,7 +55,7 @@ impl Door {
     pub(super) fn open(&self, ran: u64, step: u64, tell: impl FnOnce()) {
         let mut state = self.lock();
         if ran >= state.not_before && !self.leaving.swap(true, Ordering::Relaxed) {
-            state.step = step;
+            state.step = step.max(1);
             tell();
         }
     }
@@ -124,6 +124,13 @@ mod tests {
             assert!(door.pass(2, || false, || false, nobody_stays));
             assert!(first.join().unwrap());
         });
+        // One that is old after each task stays for as many as others.
+        let door = Door::new();
+        door.open(1, 0, || {});
+        assert!(!door.pass(2, || false, || true, || 1));
+        door.open(1, 0, || unreachable!());
+        door.open(2, 0, || {});
+        assert!(door.is_leaving());
         // The parent's order.
         assert!(Door::new().pass(2, || true, || true, nobody_stays));
     }

@@ -321,7 +321,12 @@ impl Foreman {
 
     fn start(&self, worker: usize) {
         if let Err(error) = start(&self.desk, &self.origin, worker) {
-            self.desk.lock().crew.could_not_start(worker, &error.to_string());
+            let mut ended = Ended::new();
+            let mut inner = self.desk.lock();
+            inner.crew.could_not_start(worker, &error.to_string());
+            burial::end_those_of(&self.desk, &mut inner, worker, &mut ended);
+            drop(inner);
+            self.desk.tell(ended);
             self.desk.ground.ring_for_sure();
         }
     }

@@ -64,7 +64,9 @@ impl Draft {
         if !self.packet.handles.are_own() {
             self.packet.take_over(|| rest = None).map_err(|error| refused(error.to_string()))?;
         }
-        let bytes = codec::pass_on(self.packet, &Seat::anybody(), &mut |_| true).map_err(refused)?;
+        // Without handles nobody needs a seat.
+        let to = if moves { Seat::own() } else { Seat::None(String::new()) };
+        let bytes = codec::pass_on(self.packet, &to, &mut |_| true).map_err(refused)?;
         Ok((Letter { function, path, many, bytes: Arrived::new(bytes), moves }, rest))
     }
 }
@@ -95,8 +97,8 @@ impl Letter {
         let Some(entry) = registry::entry(self.function) else {
             return Err(PoolError::NotRegistered { task: self.path }.into());
         };
-        // The handles in it are on their way to anybody, and arrive here.
-        let ran = guarded(|| entry.run(self.bytes.bytes(), &Seat::anybody(), &mut |_| true));
+        // The handles in it, and in what it gives, are kept by this process, and arrive here.
+        let ran = guarded(|| entry.run(self.bytes.bytes(), &Seat::own(), &mut |_| true));
         let ending = match ran {
             Ok(Ran::Returned(bytes)) => Ok(Arrived::new(bytes)),
             Ok(Ran::Undecodable(reason)) => Err(TaskError::undecodable_arguments(reason)),

@@ -247,7 +247,7 @@ mod tests {
             // It sleeps by then; if not, its word has changed before, and the test shows nothing.
             std::thread::sleep(Duration::from_millis(50));
             let packet = crate::shm::message::encode(7_u64).unwrap();
-            let bytes = codec::pass_on(packet, &Seat::anybody(), &mut |_| true).unwrap();
+            let bytes = codec::pass_on(packet, &Seat::own(), &mut |_| true).unwrap();
             desk.ground.write(desk.ground.room(index).unwrap(), &bytes);
             slot.len.store(bytes.len() as u64, Ordering::Relaxed);
             slot.at.store(0, Ordering::Relaxed);
