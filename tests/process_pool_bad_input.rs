@@ -605,6 +605,8 @@ fn many_workers_that_fail_once_each_are_no_crash_loop() {
     let audit = Audit::now();
     let places = 40;
     let folder = std::env::temp_dir().join(format!("millpond-places-{}", std::process::id()));
+    // One of the same number may have left its own when it failed.
+    let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir(&folder).unwrap();
     let pool = ProcessPool::builder().workers(places).capture_stderr(4096);
     let pool = pool.initializer(fails_at_first, (folder.clone(), places)).build().unwrap();

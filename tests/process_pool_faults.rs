@@ -402,6 +402,8 @@ fn an_endless_task_among_the_suspects_keeps_no_other_waiting() {
     let _alone = alone();
     let audit = Audit::now();
     let file = std::env::temp_dir().join(format!("millpond-suspects-{}", process::id()));
+    // One of the same number may have left its own when it failed.
+    let _ = std::fs::remove_file(&file);
     let pool = ProcessPool::builder().workers(1).threads_per_worker(3).build().unwrap();
     let first = pool.apply_async(endless_once_begun, (file.display().to_string(),)).unwrap();
     let started = Instant::now();

@@ -113,6 +113,11 @@ pub(crate) fn numbers(line: &str) -> impl Iterator<Item = u32> + '_ {
 pub(crate) fn own_folder() -> PathBuf {
     let name = format!("millpond-hosts-{}", std::process::id());
     let folders = [PathBuf::from(env!("CARGO_TARGET_TMPDIR")), std::env::temp_dir()];
-    let mut made = folders.iter().map(|folder| folder.join(&name)).filter(|folder| fs::create_dir(folder).is_ok());
+    // One of the same number may have left its own when it failed.
+    let new = |folder: &PathBuf| {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir(folder).is_ok()
+    };
+    let mut made = folders.iter().map(|folder| folder.join(&name)).filter(|folder| new(folder));
     made.next().unwrap_or_else(|| panic!("none of {folders:?} may be written"))
 }
