@@ -1,12 +1,10 @@
-//! What a pool of blocks promises: a reserve made before first use, the freed block handed out next, a limit that
-//! loses nothing, and blocks without fragmentation.
+//! What a pool of blocks promises: a reserve made before first use, the freed block handed out next, and a limit that
+//! loses nothing.
 
-use std::collections::HashSet;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use millpond::{BlockPool, Heap, MemoryError};
-use proptest::prelude::*;
+use millpond::{BlockPool, MemoryError};
 
 use self::pages::present_pages;
 
@@ -35,19 +33,6 @@ fn reserved_memory_is_present_before_it_is_touched() {
     assert_eq!(present, 32 * 16, "pages of 32 blocks of 64 KiB that nobody wrote to");
     let later = pool.take().unwrap();
     drop((blocks, later));
-}
-
-#[test]
-fn a_reserve_is_kept_through_purges_and_idle_times() {
-    let pool = BlockPool::builder().block_size(1024).reserve(500).build().unwrap();
-    let blocks: Vec<_> = (0..2_000).map(|_| pool.take().unwrap()).collect();
-    drop(blocks);
-    pool.purge();
-    Heap::purge();
-    let stats = pool.stats();
-    assert!(stats.blocks >= 500, "{stats}");
-    assert!(stats.blocks < 1_000, "what is beyond the reserve went back: {stats}");
-    assert_eq!(stats.free, stats.blocks, "{stats}");
 }
 
 #[test]
@@ -443,65 +428,4 @@ fn raw_blocks_come_back_by_hand_or_by_guard() {
     assert!(std::ptr::eq(block.pool(), &raw const pool));
     drop(block);
     assert_eq!(pool.stats().live, 0);
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Take(usize),
-    Free { which: usize, count: usize },
-    Purge,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(
-        prop_oneof![
-            4 => (1_usize..200).prop_map(Step::Take),
-            4 => (any::<usize>(), 1_usize..200).prop_map(|(which, count)| Step::Free { which, count }),
-            1 => Just(Step::Purge),
-        ],
-        1..40,
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Equal sizes don't fragment: after any history, each free block that this thread can reach serves a request,
-    /// before a single byte more is asked of the system.
-    #[test]
-    fn after_any_history_every_free_block_serves_any_request(
-        size in prop_oneof![1_usize..300, 300_usize..9_000, 20_000_usize..60_000],
-        magazine in 1_usize..=127,
-        exact in any::<bool>(),
-        history in steps(),
-    ) {
-        let mut builder = BlockPool::builder().block_size(size).magazine_size(magazine);
-        if exact {
-            builder = builder.exact_limit(true);
-        }
-        let pool = builder.build().unwrap();
-        let mut live = Vec::new();
-        for step in history {
-            match step {
-                Step::Take(count) => live.extend((0..count).map(|_| pool.take().unwrap())),
-                Step::Free { which, count } => {
-                    for index in 0..count.min(live.len()) {
-                        drop(live.swap_remove((which.wrapping_mul(index + 1)) % live.len()));
-                    }
-                }
-                Step::Purge => pool.purge(),
-            }
-            let stats = pool.stats();
-            prop_assert_eq!(stats.live, live.len());
-            prop_assert_eq!(stats.live + stats.cached + stats.stored + stats.free, stats.blocks, "{}", stats);
-        }
-        let before = pool.stats();
-        let addresses: HashSet<_> = live.iter().map(|block| block.as_ptr()).collect();
-        prop_assert_eq!(addresses.len(), live.len(), "no block is handed out twice");
-        let rest: Vec<_> = (live.len()..before.blocks).map(|_| pool.take().unwrap()).collect();
-        let after = pool.stats();
-        prop_assert_eq!((after.blocks, after.committed), (before.blocks, before.committed), "{}", after);
-        prop_assert_eq!((after.live, after.cached + after.stored + after.free), (before.blocks, 0), "{}", after);
-        prop_assert!(rest.iter().all(|block| !addresses.contains(&block.as_ptr())));
-    }
 }
