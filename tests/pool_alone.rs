@@ -2,21 +2,17 @@
 //! without fragmentation. One test at a time, in a process of their own.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use millpond::{BlockPool, Heap};
 use proptest::prelude::*;
 
+use self::alone::alone;
 use self::pages::present_pages;
 
+#[path = "common/alone.rs"]
+mod alone;
 #[path = "common/pages.rs"]
 mod pages;
-
-/// Until it is dropped no other test runs.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[test]
 fn a_reserve_of_a_pool_in_use_is_present_too() {

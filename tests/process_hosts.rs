@@ -21,6 +21,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 #[path = "common/host.rs"]
 mod host;
+#[path = "common/user.rs"]
+mod user;
 
 use host::{CASE, HANG, Host, alive, numbers, own_folder, until_gone};
 
@@ -114,18 +116,6 @@ fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
     limit.rlim_cur = soft.min(limit.rlim_max);
     // SAFETY: reads the limit.
     assert_eq!(unsafe { libc::setrlimit(resource, &raw const limit) }, 0);
-}
-
-/// Becomes somebody else, who has no other processes, if it is root and the system knows anybody else: a namespace of one user
-/// does not, and limits bind its root too.
-fn stops_being_root() {
-    // SAFETY: reads a number.
-    if unsafe { libc::geteuid() } == 0 {
-        // SAFETY: numbers only.
-        let became = unsafe { libc::setuid(64_321) };
-        let nobody = std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
-        assert!(became == 0 || nobody, "{}", std::io::Error::last_os_error());
-    }
 }
 
 fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
@@ -384,7 +374,7 @@ fn host(case: &str) {
         }
         "few-processes" => {
             // The limit does not bind root.
-            stops_being_root();
+            user::stop_being_root();
             assert_eq!(three(), 3);
             let before = soft_limit(libc::RLIMIT_NPROC);
             limit(libc::RLIMIT_NPROC, 1);
@@ -401,14 +391,14 @@ fn host(case: &str) {
             assert_eq!(three(), 3);
             let pool = ProcessPool::builder().workers(1).build().unwrap();
             assert_eq!(pool.apply(add, (1, 2)), Ok(3));
-            stops_being_root();
+            user::stop_being_root();
             assert_eq!(three(), 3);
             assert!(pool.apply(exits, ()).is_err());
             assert_eq!(pool.apply(add, (1, 2)), Ok(3), "by the worker that replaces it");
             println!("fine");
         }
         "too-many-in-flight" => {
-            stops_being_root();
+            user::stop_being_root();
             assert_eq!(three(), 3);
             // The limit is on a user's descriptors in messages that nobody has received.
             limit(libc::RLIMIT_NOFILE, 200);

@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 #[path = "common/audit.rs"]
 mod audit;
 use audit::{Audit, HANG, alone};
+#[path = "common/user.rs"]
+mod user;
 
 millpond::test_support!();
 
@@ -201,14 +203,7 @@ fn builds_as_nobody(nice: i32) -> String {
     let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: reads the limit: of how far the nice value may be lowered.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NICE, &raw const limit) }, 0);
-    // SAFETY: reads a number.
-    if unsafe { libc::geteuid() } == 0 {
-        // SAFETY: a number only.
-        let became = unsafe { libc::setuid(65_534) };
-        // In a namespace of one user limits bind its root too.
-        let nobody = std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
-        assert!(became == 0 || nobody, "{}", std::io::Error::last_os_error());
-    }
+    user::stop_being_root();
     format!("{:?}", ProcessPool::builder().workers(1).nice(nice).build().map(drop))
 }
 

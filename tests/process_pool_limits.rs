@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 use millpond::ipc::{Lock, PipeEnd, PipeError, Queue, SharedSlice, pipe};
 use millpond::process::{self, Process, ProcessPool, stop_requested};
 use millpond::thread::MapOptions;
+use millpond::{Dispatch, PoolError, TaskError};
+
+#[path = "common/audit.rs"]
+mod audit;
+use audit::{HANG, is_long};
+#[path = "common/user.rs"]
+mod user;
 
 millpond::test_support!();
-
-/// Longer than anything takes: it hangs.
-const HANG: Duration = Duration::from_secs(120);
 
 fn pid(_: u32) -> u32 {
     process::id()
@@ -218,6 +222,56 @@ fn arguments_that_wait_in_a_killed_processes_pool_are_released() {
     child.kill().unwrap();
     assert!(child.join_timeout(HANG).is_err());
     assert_eq!(mine.recv_timeout(HANG / 4), Err(PipeError::Disconnected));
+}
+
+/// A pool of two places, where a worker is killed when no other can be started: what becomes of tasks meanwhile, values and errors,
+/// then and later, and whether there are two again once some can be.
+fn replaces_nobody() -> ([usize; 2], [usize; 2], bool) {
+    user::stop_being_root();
+    let pool = ProcessPool::builder().workers(2).dispatch(Dispatch::RoundRobin).build().unwrap();
+    assert!((0..8).all(|n| pool.apply(pid, (n,)).is_ok()));
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes the limit.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit) }, 0);
+    let before = std::mem::replace(&mut limit.rlim_cur, 1);
+    // SAFETY: reads the limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+    // SAFETY: sends a signal to a child.
+    unsafe { libc::kill(libc::pid_t::try_from(pool.worker_ids()[0]).unwrap(), libc::SIGKILL) };
+    while pool.worker_ids().len() == 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let ten = || {
+        let all: Vec<_> = (0..10).map(|n| pool.apply_async(pid, (n,)).unwrap()).collect();
+        let until = Instant::now() + HANG / 2;
+        let left = || until.saturating_duration_since(Instant::now());
+        let all: Vec<_> = all.iter().map(|task| task.join_timeout(left())).collect();
+        let failed = |result: &Result<u32, TaskError>| match result {
+            Err(TaskError::Pool(PoolError::CrashLoop { deaths, .. })) => *deaths >= 20,
+            _ => false,
+        };
+        [all.iter().filter(|result| result.is_ok()).count(), all.iter().filter(|result| failed(result)).count()]
+    };
+    let (then, later) = (ten(), ten());
+    limit.rlim_cur = before;
+    // SAFETY: reads the limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+    let started = Instant::now();
+    while pool.worker_ids().len() < 2 && started.elapsed() < HANG {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    (then, later, pool.worker_ids().len() == 2)
+}
+
+millpond::tasks![replaces_nobody];
+
+/// Half a minute of refusals before tasks of that place end, so only in the long form.
+#[test]
+fn a_place_whose_starts_are_refused_keeps_no_task_waiting() {
+    if is_long() {
+        let got = Process::spawn(replaces_nobody, ()).unwrap().join().unwrap();
+        assert_eq!(got, ([5, 5], [10, 0], true));
+    }
 }
 
 #[test]

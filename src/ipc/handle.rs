@@ -37,15 +37,10 @@ pub(super) fn deserialize_one_of<'de, D: Deserializer<'de>>(
     let id = taken(deserializer)?;
     let here = crate::shm::here().map_err(D::Error::custom)?;
     // A slice or a pipe's end may have been sent for it: that refers to nothing.
-    let hold = if id.kind() == Kind::Token {
-        let object = transit::object_of(here.segment, id);
-        shapes.iter().map(|shape| Hold::get(here, object, *shape)).find(Result::is_ok)
-    } else {
-        None
-    };
-    let hold = hold.unwrap_or(Err(ShmError::Stale));
+    let object = (id.kind() == Kind::Token).then(|| transit::object_of(here.segment, id));
+    let hold = object.and_then(|object| shapes.iter().find_map(|shape| Hold::get(here, object, *shape).ok()));
     free::release(here.segment, here.me(), id);
-    hold.map_err(D::Error::custom)
+    hold.ok_or_else(|| D::Error::custom(ShmError::Stale))
 }
 
 /// Lists a handle in the message that is being encoded, by the number under which this process owns it: the number that

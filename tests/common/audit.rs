@@ -1,13 +1,18 @@
 //! What a process has, counted before and after: descriptors, children, threads of pools, memory shared with workers.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use millpond::ipc;
 use millpond::process::ProcessPool;
+
+// What the whole process has is counted.
+pub(crate) use self::alone::alone;
+
+#[path = "alone.rs"]
+mod alone;
 
 /// Nothing here takes so long: what waits for it hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
@@ -20,12 +25,6 @@ pub(crate) fn is_long() -> bool {
 /// So many in the short form, and so many in the long one.
 pub(crate) fn times(short: u64, long: u64) -> u64 {
     if is_long() { long } else { short }
-}
-
-/// One test at a time: what the whole process has is counted.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Marsaglia's xorshift.
