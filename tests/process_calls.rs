@@ -240,13 +240,14 @@ fn parents_and_children_know_each_other() {
     for child in &children {
         let (id, parent, name) = child.join().unwrap();
         assert_eq!((id, parent), (child.id(), process::id()));
-        assert_eq!((name.as_str(), child.name()), (comm_of_this_program().as_str(), "ids"));
+        assert_eq!((name.as_str(), child.name()), ("ids", "ids"));
         assert!(!process::children().contains(&child.id()));
     }
     let sleeper = Process::spawn(sleep, (1000,)).unwrap();
     assert!(process::children().contains(&sleeper.id()));
     sleeper.kill().unwrap();
     assert_eq!(process::current_name(), "MainProcess");
+    assert_eq!(Process::spawn(generic::<String>, (String::new(),)).unwrap().name(), "generic");
 }
 
 fn comm_of_this_program() -> String {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use millpond::ipc::{Queue, SharedSlice};
+use millpond::ipc::{Lock, Queue, Shared, SharedSlice};
 use millpond::process::{self, ProcessPool, ProcessPoolBuilder};
 use millpond::{Dispatch, TaskError};
 
@@ -43,6 +43,23 @@ fn who_works() -> u32 {
 /// Ends when it is told to.
 fn after(told: Queue<u32>) -> u32 {
     told.get().unwrap()
+}
+
+/// Counts the calls, and ends its worker in all but the last; the value comes by a queue too. The other arguments are there to be read.
+fn dies_before(last: u32, calls: Shared<AtomicU32>, queues: Vec<Queue<u64>>, n: u64, more: Vec<u8>) -> u64 {
+    if calls.fetch_add(1, Ordering::SeqCst) + 1 < last {
+        raise(libc::SIGKILL);
+    }
+    assert!(more.iter().all(|byte| *byte == low(n)), "what was sent");
+    queues[1].put(n).unwrap();
+    3 * n + 1
+}
+
+/// Holds a lock while it works.
+fn work_locked(lock: Lock<u64>, n: u64, microseconds: u64, more: Vec<u8>) -> u64 {
+    assert!(more.iter().all(|byte| *byte == low(n)), "what was sent");
+    *lock.lock_recovering(|_| ()) = n;
+    work(n, microseconds)
 }
 
 fn pid() -> u32 {
@@ -124,6 +141,8 @@ millpond::tasks![
     add_one,
     who_works,
     after,
+    dies_before,
+    work_locked,
     pid,
     raise,
     exit,
@@ -189,6 +208,7 @@ struct Sum {
 fn storm(name: &str, builder: ProcessPoolBuilder, tasks: u64, kills: u64, seed: u64, retried: bool) {
     let audit = Audit::now();
     let pool = builder.name(name).build().unwrap();
+    let lock = Lock::new(0_u64).unwrap();
     let (submitted, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let calls: Arc<(AtomicU64, AtomicU64, AtomicU64)> = Arc::default();
     let (killed, sum) = std::thread::scope(|scope| {
@@ -227,6 +247,11 @@ fn storm(name: &str, builder: ProcessPoolBuilder, tasks: u64, kills: u64, seed: 
                             _ => drop(calls.2.fetch_add(1, Ordering::Relaxed)),
                         };
                         pool.apply_async_then(work, (n, random.below(500)), then).unwrap();
+                    }
+                    6 => {
+                        let more = vec![low(n); usize::try_from(random.below(1000)).unwrap()];
+                        let task = pool.apply_async(work_locked, (lock.clone(), n, random.below(500), more));
+                        small.push((task.unwrap(), 3 * n + 1));
                     }
                     _ => small.push((pool.apply_async(work, (n, random.below(500))).unwrap(), 3 * n + 1)),
                 }
@@ -273,7 +298,7 @@ fn storm(name: &str, builder: ProcessPoolBuilder, tasks: u64, kills: u64, seed: 
     assert_eq!((progress.submitted, progress.finished), (submitted + 200, submitted + 200), "{progress}");
     assert_eq!((progress.failed, progress.cancelled, progress.panicked), (sum.died + died, 0, 0), "{progress}");
     assert!(progress.deaths > 0 && killed > 0);
-    drop(pool);
+    drop((pool, lock));
     audit.expect_unchanged();
     println!(
         "{name}: {submitted} tasks, {killed} kills sent, {} workers died: {} values, {} WorkerDied, {} run again",
@@ -305,6 +330,38 @@ fn no_task_is_lost_while_workers_of_threads_are_killed() {
     storm("workers of threads, random", builder, times(2000, 10_000), times(30, 2000), 3, false);
     let builder = ProcessPool::builder().workers(2).threads_per_worker(4).recycle_after(200);
     storm("workers of threads, recycled", builder, times(2000, 10_000), times(30, 1000), 4, false);
+}
+
+/// Handles that are references are passed on anew, as often as it takes.
+#[test]
+fn a_task_with_queues_and_locks_is_run_again() {
+    let _alone = alone();
+    let audit = Audit::now();
+    let pool = ProcessPool::builder().workers(2).retries(2).build().unwrap();
+    let all: Vec<_> = (0..12_u64)
+        .map(|n| {
+            let (calls, queue) = (Shared::new(AtomicU32::new(0)).unwrap(), Queue::unbounded().unwrap());
+            // The last are more than a slot takes.
+            let (last, more) = (u32::try_from(n % 4).unwrap() + 1, vec![low(n); usize::try_from(n * n * 10).unwrap()]);
+            let queues = vec![queue.clone(), queue.clone()];
+            let task = pool.apply_async(dies_before, (last, calls.clone(), queues, n, more)).unwrap();
+            (task, n, last, calls, queue)
+        })
+        .collect();
+    for (task, n, last, calls, queue) in &all {
+        let result = task.join_timeout(HANG);
+        if *last <= 3 {
+            assert_eq!(result, Ok(3 * n + 1));
+            assert_eq!(queue.try_get().unwrap(), *n);
+        } else {
+            assert!(matches!(result, Err(TaskError::WorkerDied { signal: Some(9), .. })), "{result:?}");
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), (*last).min(3), "calls");
+        assert!(queue.is_empty());
+    }
+    assert_eq!(pool.progress().retried, 3 * (1 + 2 + 2));
+    drop((all, pool));
+    audit.expect_unchanged();
 }
 
 /// A pool of these, for tasks that end their worker in one way or another.

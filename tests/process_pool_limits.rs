@@ -286,7 +286,12 @@ fn workers_have_the_pools_attributes() {
         assert_eq!((word.as_str(), folder.as_str(), variable.as_deref(), nice), ("grain", "/", Some("water"), 7));
         assert!(name == "mill-0" || name == "mill-1", "{name}");
     }
-    assert!((0..2).all(|worker| pool.captured_stderr(worker).contains("set up with grain")));
+    // What a worker says is read a moment later.
+    let started = Instant::now();
+    while !(0..2).all(|worker| pool.captured_stderr(worker).contains("set up with grain")) {
+        assert!(started.elapsed() < HANG, "{:?}", [0, 1].map(|worker| pool.captured_stderr(worker)));
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let mut ids = pool.worker_ids();
     pool.close();
     pool.join().unwrap();

@@ -46,7 +46,7 @@ pub struct HeapStats {
     pub cached_bytes: usize,
     /// In free blocks of the depots' magazines.
     pub stored_bytes: usize,
-    /// Of it, pieces and mappings too large for a class.
+    /// Of what is in use, pieces and mappings too large for a class.
     pub large_bytes: usize,
     /// Pieces and mappings too large for a class.
     pub large_blocks: usize,

@@ -15,7 +15,7 @@ use crate::shm::message::{self, CodecError};
 /// Plain data: any bytes of its size are a value of it.
 ///
 /// That is what may lie in shared memory, where another process of the same program writes it. Numbers, arrays of them,
-/// atomics, and structures for which zerocopy's `FromBytes` is derived; no `bool`, no `enum`, no reference. It is aligned to a
+/// atomics, and structures for which `FromBytes` of zerocopy 0.8 is derived (its feature `derive`); no `bool`, no `enum`, no reference. It is aligned to a
 /// page, 4,096 bytes, at most: more does not compile.
 ///
 /// ```compile_fail

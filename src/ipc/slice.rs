@@ -20,8 +20,8 @@ use crate::shm::{self, Here, ShmError, free, step, store};
 /// copied.
 ///
 /// It moves as an argument or inside a message: a number goes over, the bytes stay where they are. Its memory stays with
-/// the system's pages behind it when it is dropped, up to 64 MiB for all free blocks together, and is used again. A
-/// process that dies leaves none behind.
+/// the system's pages behind it when it is dropped, and is used again: up to 64 MiB for all free blocks of 64 KiB and more
+/// together, and all smaller ones until the last process ends. A process that dies leaves none behind.
 ///
 /// The bytes are trusted: a process that writes over shared memory can change them under their owner. What is sent has no
 /// other owner: where something else holds the slice too, as the clone of an `Arc` around it does, sending it is an error,

@@ -60,6 +60,26 @@ impl OwnedBlock {
         &self.pool
     }
 
+    /// Takes the block out of the guard, with its hold of the pool: it has to be given back with [`BlockPool::give_back`] or
+    /// [`from_raw`](Self::from_raw).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use millpond::{BlockPool, OwnedBlock};
+    /// let pool = Arc::new(BlockPool::new(4096, 64));
+    /// let (its_pool, raw) = pool.take_owned()?.into_raw();
+    /// // SAFETY: taken just now; nobody else has it.
+    /// drop(unsafe { OwnedBlock::from_raw(its_pool, raw) });
+    /// assert_eq!((pool.stats().live, Arc::strong_count(&pool)), (0, 1));
+    /// # Ok::<(), millpond::MemoryError>(())
+    /// ```
+    #[must_use = "the block would be lost to the pool"]
+    pub fn into_raw(self) -> (Arc<BlockPool>, NonNull<u8>) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: read once; nothing drops the guard any more.
+        (unsafe { core::ptr::from_ref(&this.pool).read() }, this.raw)
+    }
+
     /// A guard for a block.
     ///
     /// # Safety

@@ -345,7 +345,8 @@ pub struct RecyclerBuilder<T, C> {
 }
 
 impl<T, C> RecyclerBuilder<T, C> {
-    /// How an object is made: a function that returns one, or a `Result` of one.
+    /// How an object is made: a function that returns one, or a `Result` of one. With a `Result`, say what the object is:
+    /// `Recycler::<Conn>::builder()`.
     pub fn create<F, R>(self, create: F) -> RecyclerBuilder<T, Box<Create<T>>>
     where
         F: Fn() -> R + Send + Sync + 'static,

@@ -15,7 +15,7 @@ pub(super) use super::charge::Worker;
 use super::charge::{Charge, Given};
 use super::error::ProcessError;
 use super::membership::Membership;
-use super::registry::{ENTRANCES, Identity, identity};
+use super::registry::{ENTRANCES, Identity, identity, short_name};
 use super::wire::{Greeting, Job, Kind};
 use crate::os::launch::{self, Launch};
 use crate::os::process::{above_stdio, c_string};
@@ -172,7 +172,8 @@ impl Birth {
             lifeline: legacy.lifeline,
         })
         .map_err(|source| ProcessError::Spawn { step: "starting this program again", source })?;
-        let name = self.name.as_deref().unwrap_or(&program.comm);
+        let name = self.name.as_deref().unwrap_or_else(|| short_name(task));
+        let comm = self.name.as_deref().unwrap_or(&program.comm);
         let (child, parent) = (self.membership.child.to_numbers(), self.membership.parent.to_numbers());
         let greeting = Greeting { identity, pid: std::process::id(), child, parent };
         let mut descriptors = Vec::new();
@@ -183,7 +184,7 @@ impl Birth {
         descriptors.extend(given.into_iter().flatten().map(Given::Own));
         let kind = if worker.is_some() { Kind::Serve } else { Kind::Job };
         let mut words = greeting.to_bytes().to_vec();
-        words.extend(Job { task: self.task, name, arguments: &self.arguments }.to_frame(kind));
+        words.extend(Job { task: self.task, name, comm, arguments: &self.arguments }.to_frame(kind));
         let deadline = Instant::now().checked_add(self.handshake).map(|at| (at, self.handshake));
         Ok(Charge::new(task, launched, ours, identity, (words, descriptors), deadline, worker))
     }

@@ -103,7 +103,7 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
     let Some(Message::Frame(kind, content)) = inbox.next(&socket) else { std::process::exit(NO_HANDSHAKE) };
     drop(inbox);
     let Some(job) = Job::from_bytes(&content) else { std::process::exit(NO_HANDSHAKE) };
-    set_comm(job.name);
+    set_comm(job.comm);
     let to_parent = Seat::from_numbers(theirs.parent);
     if kind == Kind::Serve {
         let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket, reports, _lifeline: lifeline });

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::membership::Seat;
 use crate::shm::message::{self, Packet};
-use crate::shm::{Member, spare};
+use crate::shm::object::Hold;
+use crate::shm::{self, Member, spare};
 
 /// A value's bytes for the process in that seat, or what speaks against it. The handles in the value are passed on.
 pub(super) fn encode<T: Serialize>(value: T, to: &Seat) -> Result<Vec<u8>, String> {
@@ -27,6 +28,12 @@ pub(super) fn pass_on(packet: Packet, to: &Seat, note: &mut Note<'_>) -> Result<
         Seat::None(reason) => return Err(format!("a handle in it cannot travel: {reason}")),
     };
     packet.send_to(to, note).map_err(|error| error.to_string())
+}
+
+/// What a process that died was sent, for another one, from which this process keeps them: `objects` are those that the handles in it
+/// refer to.
+pub(super) fn pass_on_again(bytes: &[u8], objects: &[Hold]) -> Result<Vec<u8>, shm::ShmError> {
+    message::send_again(bytes, objects, shm::here()?.member())
 }
 
 /// The value of bytes that another process sent; all of them.

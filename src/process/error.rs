@@ -8,7 +8,7 @@ pub use crate::task::Payload;
 
 /// Why a process was not started, or did not give its function's value.
 ///
-/// Whatever it says, nothing is left behind: no process, no descriptor, no thread.
+/// Whatever it says of a process that was not started or has ended, nothing of that is left behind: no process, no descriptor.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProcessError {

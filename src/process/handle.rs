@@ -120,7 +120,7 @@ where
             birth.fault = self.fault;
         }
         let (pid, number, record) = supervisor.start(birth, path)?;
-        let name = self.name.unwrap_or_else(|| path.rsplit("::").next().unwrap_or(path).to_owned());
+        let name = self.name.unwrap_or_else(|| registry::short_name(path).to_owned());
         Ok(Process { record, name, pid, number, value: PhantomData })
     }
 }

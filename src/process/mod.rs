@@ -115,7 +115,7 @@ pub fn children() -> Vec<u32> {
     supervisor::children()
 }
 
-/// The name that this process was started with, or its program's; `MainProcess` in the program itself.
+/// The name that this process was started with, or its function's; `MainProcess` in the program itself.
 #[must_use]
 pub fn current_name() -> &'static str {
     child::me().map_or("MainProcess", |me| &me.name)

@@ -226,6 +226,12 @@ pub(super) fn entry(place: u32) -> Option<&'static Entry> {
     TASKS.get(usize::try_from(place).ok()?)
 }
 
+/// The last part of a function's path, without the types that it is for.
+pub(super) fn short_name(path: &str) -> &str {
+    let plain = path.find('<').filter(|at| *at > 0).map_or(path, |at| &path[..at]);
+    plain.rsplit("::").next().unwrap_or(plain)
+}
+
 /// What two processes of one program have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {

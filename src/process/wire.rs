@@ -106,20 +106,23 @@ pub(super) fn header(kind: Kind, len: usize) -> [u8; HEADER] {
 pub(super) struct Job<'a> {
     /// The function's place in the table.
     pub(super) task: u32,
-    /// What the process is called.
+    /// What the process is called, and what the system's tools show.
     pub(super) name: &'a str,
+    pub(super) comm: &'a str,
     pub(super) arguments: &'a [u8],
 }
 
 impl<'a> Job<'a> {
     /// The whole frame.
     pub(super) fn to_frame(&self, kind: Kind) -> Vec<u8> {
-        let len = 8 + self.name.len() + self.arguments.len();
+        let len = 12 + self.name.len() + self.comm.len() + self.arguments.len();
         let mut bytes = Vec::with_capacity(HEADER + len);
         bytes.extend(header(kind, len));
         bytes.extend(self.task.to_le_bytes());
-        bytes.extend(u32::try_from(self.name.len()).unwrap_or(0).to_le_bytes());
-        bytes.extend(self.name.as_bytes());
+        for text in [self.name, self.comm] {
+            bytes.extend(u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
         bytes.extend(self.arguments);
         bytes
     }
@@ -127,10 +130,17 @@ impl<'a> Job<'a> {
     /// Reads a frame's content. None if it isn't one.
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         let (task, rest) = bytes.split_first_chunk::<4>()?;
-        let (len, rest) = rest.split_first_chunk::<4>()?;
-        let (name, arguments) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-        Some(Self { task: u32::from_le_bytes(*task), name: core::str::from_utf8(name).ok()?, arguments })
+        let (name, rest) = text(rest)?;
+        let (comm, arguments) = text(rest)?;
+        Some(Self { task: u32::from_le_bytes(*task), name, comm, arguments })
     }
+}
+
+/// A text behind its length, and what follows.
+fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let (text, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+    Some((core::str::from_utf8(text).ok()?, rest))
 }
 
 /// What was read whole.
@@ -215,7 +225,7 @@ mod tests {
 
     #[test]
     fn messages_come_whole_however_their_bytes_are_cut() {
-        let job = Job { task: 3, name: "näme", arguments: &[1, 2, 3] };
+        let job = Job { task: 3, name: "näme", comm: "mill", arguments: &[1, 2, 3] };
         let mut bytes = GREETING_OF_7.to_bytes().to_vec();
         bytes.extend(job.to_frame(Kind::Job));
         bytes.extend(header(Kind::Returned, 0));

@@ -19,6 +19,7 @@ use super::id::{Id, Kind};
 use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
+use super::object::Hold;
 use super::{decoding, encoding, free, spare, transit};
 
 /// Bytes of a message that need no allocation: they fit into a slot.
@@ -141,8 +142,16 @@ std::thread_local! {
     static SENDING: Cell<Option<NonNull<Unsent>>> = const { Cell::new(None) };
     /// The list of the message whose value this thread drops.
     static TAKING_OVER: Cell<Option<NonNull<Unsent>>> = const { Cell::new(None) };
-    /// The handles of the message that this thread decodes: claimed already.
-    static RECEIVING: Cell<Option<NonNull<Vec<Id>>>> = const { Cell::new(None) };
+    /// What the message that this thread decodes has.
+    static RECEIVING: Cell<Option<NonNull<Receiving<'static>>>> = const { Cell::new(None) };
+}
+
+/// A message that is being decoded.
+struct Receiving<'a> {
+    /// Its handles: claimed already.
+    handles: &'a mut Vec<Id>,
+    /// Those that its value knows by another number: that, and their own.
+    renamed: &'a [(Id, Id)],
 }
 
 /// Lists a handle that is being encoded, under the number in which it is owned; the number that travels. `None` outside
@@ -174,11 +183,12 @@ pub(crate) fn is_sending() -> bool {
 /// the decoder, and where the message has no such handle (any more).
 #[inline]
 pub(crate) fn take(id: Id) -> Option<Id> {
-    let list = RECEIVING.get()?;
-    // SAFETY: `decode` is on this thread's stack, below this call, and uses the list only afterwards.
-    let list = unsafe { &mut *list.as_ptr() };
-    let at = list.iter().position(|listed| *listed == id)?;
-    Some(list.swap_remove(at))
+    let receiving = RECEIVING.get()?;
+    // SAFETY: `decode_as` is on this thread's stack, below this call, and uses it only afterwards.
+    let Receiving { handles, renamed } = unsafe { &mut *receiving.as_ptr() };
+    let id = renamed.iter().find(|(name, _)| *name == id).map_or(id, |(_, id)| *id);
+    let at = handles.iter().position(|listed| *listed == id)?;
+    Some(handles.swap_remove(at))
 }
 
 /// Whether a handle may be decoded now.
@@ -213,6 +223,18 @@ impl Unsent {
     #[inline]
     pub(crate) fn are_own(&self) -> bool {
         self.own == self.ids.len()
+    }
+
+    /// Passes all of them on to a member, or none.
+    fn pass_on(&mut self, here: Here, member: Member) -> Result<(), ShmError> {
+        for (n, id) in self.ids.iter().enumerate() {
+            if let Err(error) = transit::send(here, *id, member.index) {
+                self.ids.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));
+                return Err(error);
+            }
+        }
+        self.forget();
+        Ok(())
     }
 
     /// They were sent.
@@ -343,13 +365,21 @@ const SHARED: &str = "a slice or a pipe's end in it cannot move, for it has anot
 /// Decodes a value, whose handles are this process's already: those that it takes leave the list.
 #[inline]
 pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<Id>) -> Result<T, CodecError> {
-    let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(handles))));
+    decode_as(bytes, Receiving { handles, renamed: &[] })
+}
+
+#[inline]
+fn decode_as<T: DeserializeOwned>(bytes: &[u8], mut receiving: Receiving<'_>) -> Result<T, CodecError> {
+    let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(&mut receiving).cast())));
     let (value, rest) = decoding::decode(bytes)?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError(format!("{} bytes are left over", rest.len()))) }
 }
 
 /// Bytes before the handles of a packet that travels by itself: their number.
 const COUNT: usize = 4;
+
+/// Set in that number: behind them are as many numbers, by which the value knows them.
+const RENAMED: u32 = 1 << 31;
 
 impl Packet {
     /// Passes the handles on to a member, who alone can claim them, and gives the bytes that it [`decode`]s. Handles that are
@@ -375,37 +405,89 @@ impl Packet {
         if !note(&bytes) {
             return Ok(bytes);
         }
-        for (n, id) in self.handles.ids.iter().enumerate() {
-            if let Err(error) = transit::send(here, *id, member.index) {
-                self.handles.ids.iter().take(n).for_each(|id| transit::unsend(here, *id, member.index));
-                return Err(error);
-            }
-        }
-        self.handles.forget();
+        self.handles.pass_on(here, member)?;
         Ok(bytes)
+    }
+
+    /// Holds of what its handles refer to, in their order; [`send_again`] needs them. `None`: some are no references, but move.
+    pub(crate) fn objects(&self) -> Result<Option<Vec<Hold>>, ShmError> {
+        if self.handles.ids.iter().any(|id| id.kind() != Kind::Token) {
+            return Ok(None);
+        }
+        let hold = |id: &Id| {
+            let here = here()?;
+            Hold::of_any(here, transit::object_of(here.segment, *id))
+        };
+        self.handles.ids.iter().map(hold).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+/// What [`Packet::send_to`] gave, for whoever is to have it after one that died with it: with new references to the same objects,
+/// which the value knows by the numbers of the first ones.
+pub(crate) fn send_again(bytes: &[u8], objects: &[Hold], member: Member) -> Result<Vec<u8>, ShmError> {
+    let Parts { ids, names, value } = Parts::of(bytes).ok().ok_or(ShmError::Damaged)?;
+    if ids.len() != objects.len() {
+        return Err(ShmError::Damaged);
+    }
+    let here = here()?;
+    let mut handles = Unsent::default();
+    for object in objects {
+        handles.list(transit::travelling(transit::make_token(here, object.id)?));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "as many as there were")]
+    let mut again = (RENAMED | ids.len() as u32).to_le_bytes().to_vec();
+    handles.ids.iter().for_each(|id| again.extend_from_slice(&id.bits().to_le_bytes()));
+    again.extend_from_slice(names.as_flattened());
+    again.extend_from_slice(value);
+    handles.pass_on(here, member)?;
+    Ok(again)
+}
+
+/// What travels, taken apart.
+struct Parts<'a> {
+    ids: &'a [[u8; 8]],
+    /// The numbers by which the value knows them.
+    names: &'a [[u8; 8]],
+    value: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn of(bytes: &'a [u8]) -> Result<Self, CodecError> {
+        let short = || CodecError(format!("a message of {} bytes ends before its value", bytes.len()));
+        let (count, rest) = bytes.split_first_chunk::<COUNT>().ok_or_else(short)?;
+        let count = u32::from_le_bytes(*count);
+        if count == 0 {
+            return Ok(Self { ids: &[], names: &[], value: rest });
+        }
+        let length = (count & !RENAMED) as usize * 8;
+        let (ids, rest) = rest.split_at_checked(length).ok_or_else(short)?;
+        let (names, value) =
+            if count & RENAMED == 0 { (ids, rest) } else { rest.split_at_checked(length).ok_or_else(short)? };
+        Ok(Self { ids: ids.as_chunks().0, names: names.as_chunks().0, value })
     }
 }
 
 /// Decodes what [`Packet::send_to`] gave. The handles in it are claimed first; those that the value doesn't take are
 /// released. Bytes from anywhere are an error at worst.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let short = || CodecError(format!("a message of {} bytes ends before its value", bytes.len()));
-    let (count, rest) = bytes.split_first_chunk::<COUNT>().ok_or_else(short)?;
-    let count = u32::from_le_bytes(*count) as usize;
-    if count == 0 {
-        return decode_with(rest, &mut Vec::new());
+    let Parts { ids, names, value } = Parts::of(bytes)?;
+    if ids.is_empty() {
+        return decode_with(value, &mut Vec::new());
     }
-    let length = count.checked_mul(8).filter(|length| *length <= rest.len()).ok_or_else(short)?;
-    let (ids, rest) = rest.split_at(length);
     let here = here().map_err(|error| CodecError(error.to_string()))?;
-    let mut claimed = Claimed { here, ids: Vec::with_capacity(count) };
-    let (ids, _) = ids.as_chunks::<8>();
-    for id in ids.iter().map(|bits| Id::from_bits(u64::from_le_bytes(*bits))) {
+    let mut claimed = Claimed { here, ids: Vec::with_capacity(ids.len()) };
+    let mut renamed = Vec::new();
+    for (id, name) in ids.iter().zip(names) {
+        let [id, name] = [id, name].map(|bits| Id::from_bits(u64::from_le_bytes(*bits)));
         if transit::claim(here, id).is_ok() {
             claimed.ids.push(id);
+            if name != id {
+                renamed.push((name, id));
+            }
         }
     }
-    decode_with(rest, &mut claimed.ids)
+    decode_as(value, Receiving { handles: &mut claimed.ids, renamed: &renamed })
 }
 
 /// Whether there are handles in what [`Packet::send_to`] gave.

@@ -64,6 +64,13 @@ impl Hold {
         Ok(Self { here, id, entry, body, shape, marked: true })
     }
 
+    /// The same, whatever the object is.
+    pub(crate) fn of_any(here: Here, id: Id) -> Result<Self, ShmError> {
+        let class = id.class().ok_or(ShmError::Stale)?;
+        let entry = here.segment.entry(class, id.index()).ok_or(ShmError::Stale)?;
+        Self::get(here, id, Shape::from_bits(entry.content.load(Ordering::Acquire)))
+    }
+
     /// The hold of a pipe's end that the caller has claimed.
     pub(crate) fn of_pipe(here: Here, id: Id, shape: Shape) -> Result<Self, ShmError> {
         let class = id.class().ok_or(ShmError::Stale)?;

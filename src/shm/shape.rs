@@ -68,6 +68,11 @@ impl Shape {
         self.0
     }
 
+    /// That of an object which is there, by its entry's content.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     pub(crate) fn kind_of(bits: u64) -> Kind {
         match bits & 0xFF {
             1 => Kind::Carrier,

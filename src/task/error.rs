@@ -136,9 +136,9 @@ pub enum PoolError {
     /// A task of the pool, a callback or a waker of one asked to wait for the pool's end, which can't come before its
     /// own.
     OwnWorker,
-    /// Tasks still ran when the time given was over.
+    /// Tasks still ran when the time given was over, or workers were not ready.
     StillRunning {
-        /// How many workers were at it.
+        /// How many workers were at it, or not ready.
         workers: usize,
         /// How long they were waited for.
         waited: Duration,

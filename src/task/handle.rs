@@ -34,6 +34,8 @@ pub(crate) struct HandleTable {
     pub(crate) sleep: Option<Sleep>,
     /// A waker is in its place: whoever finishes the task is to hear of it without anybody waiting. None: it is so anyway.
     pub(crate) watch: Option<Watch>,
+    /// The outcome may be there and not taken in yet: takes it in. None: it never is.
+    pub(crate) look: Option<Watch>,
     /// Has it never start, if it has not; where a pool can, also ends it while it runs. True: it gives no value.
     pub(crate) cancel: unsafe fn(NonNull<Core>) -> bool,
     /// Frees the core's memory, and drops an outcome that nobody took.
@@ -211,7 +213,7 @@ impl<R> TaskHandle<R> {
     /// Waits until the task is done, and leaves its result where it is.
     #[cfg(feature = "process")]
     pub(crate) fn wait(&self) -> Result<(), TaskError> {
-        while !self.is_finished() {
+        while !self.is_done() {
             self.sleep(None)?;
         }
         Ok(())
@@ -220,7 +222,7 @@ impl<R> TaskHandle<R> {
     /// The same, until the deadline at most.
     #[cfg(feature = "process")]
     pub(crate) fn wait_until(&self, deadline: Instant) -> Result<(), TaskError> {
-        while !self.is_finished() && self.sleep(Some(deadline))? {}
+        while !self.is_done() && self.sleep(Some(deadline))? {}
         Ok(())
     }
 
@@ -230,9 +232,9 @@ impl<R> TaskHandle<R> {
     /// [`TaskError::Panicked`] if the task did, [`TaskError::Cancelled`] if it never started, [`TaskError::AlreadyJoined`]
     /// if the result was taken before; a process pool has more.
     pub fn join(&self) -> Result<R, TaskError> {
-        if !self.is_finished() {
+        if !self.is_done() {
             self.help();
-            while !self.is_finished() {
+            while !self.is_done() {
                 self.sleep(None)?;
             }
         }
@@ -246,11 +248,11 @@ impl<R> TaskHandle<R> {
     /// # Errors
     /// [`TaskError::TimedOut`] if the task has not ended by then (it goes on), else as for [`join`](Self::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<R, TaskError> {
-        if !self.is_finished() {
+        if !self.is_done() {
             self.help();
             let deadline = Instant::now().checked_add(timeout);
-            while !self.is_finished() {
-                if !self.sleep(deadline)? && !self.is_finished() {
+            while !self.is_done() {
+                if !self.sleep(deadline)? && !self.is_done() {
                     return Err(TaskError::TimedOut);
                 }
             }
@@ -271,6 +273,15 @@ impl<R> TaskHandle<R> {
     /// Whether `join` would return at once.
     #[must_use]
     pub fn is_finished(&self) -> bool {
+        if self.is_done() {
+            return true;
+        }
+        // SAFETY: the core is live.
+        let looked = self.core().table.look.map(|look| unsafe { look(self.core) });
+        looked.is_some_and(|looked| looked.is_err() || self.is_done())
+    }
+
+    fn is_done(&self) -> bool {
         self.core().state.outcome().is_some()
     }
 
@@ -298,9 +309,9 @@ impl<R> Future for TaskHandle<R> {
     type Output = Result<R, TaskError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.is_finished() {
+        if !self.is_done() {
             self.help();
-            if !self.is_finished() && self.register(context.waker()) {
+            if !self.is_done() && self.register(context.waker()) {
                 if let Some(watch) = self.core().table.watch {
                     // SAFETY: the core is live.
                     unsafe { watch(self.core)? }

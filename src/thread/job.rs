@@ -89,6 +89,7 @@ impl<F: FnOnce() -> R, R> Task<F, R> {
         help: Self::help,
         sleep: Some(Self::sleep),
         watch: Some(Self::watch),
+        look: None,
         cancel: Self::cancel,
         free: Self::free,
     };

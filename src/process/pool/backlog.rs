@@ -76,7 +76,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::super::codec::Arrived;
-    use super::super::task::{Claimant, Limits};
+    use super::super::task::{Claimant, Handles, Limits};
     use super::*;
 
     fn task(number: u64) -> Task {
@@ -87,7 +87,7 @@ mod tests {
             path: "",
             many: false,
             arguments: Arrived::new(Vec::new()),
-            moves: false,
+            handles: Handles::Refer(Vec::new()),
             retries: 0,
             limits: Limits::default(),
             watched: false,

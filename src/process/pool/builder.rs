@@ -111,7 +111,8 @@ impl ProcessPoolBuilder {
     /// Threads in each worker that run tasks: 1 if not said.
     ///
     /// When such a worker dies with several tasks in it, nobody knows which of them did it: each is run again, alone in a
-    /// process, and only the one that kills that too has an error. So they may run twice.
+    /// process, and only the one that kills that too has an error. So they may run twice. Those that moved a slice or a pipe's end
+    /// can't, and are lost.
     /// That process runs one of them at a time, those that were started last first: one that does not end keeps the later ones
     /// waiting, until [`task_timeout`](Self::task_timeout) ends it or it is cancelled.
     pub fn threads_per_worker(mut self, threads: usize) -> Self {
@@ -140,7 +141,7 @@ impl ProcessPoolBuilder {
     }
 
     /// What happens to a task when the queue is full: [`WhenFull::Block`] if not said. Under [`WhenFull::CallerRuns`] it
-    /// runs in the calling process.
+    /// runs in the calling process. Maps always wait.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
@@ -160,8 +161,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// How often a task is run again if its worker died: not at all if not said. Tasks that move handles (slices, pipe
-    /// ends, queues) are never run again, since these have gone with the worker.
+    /// How often a task is run again if its worker died: not at all if not said. Tasks that move a slice or a pipe's end are never
+    /// run again, since these have gone with the worker; queues, locks and the like are passed on anew.
     pub fn retries(mut self, times: u32) -> Self {
         self.retries = times;
         self

@@ -101,7 +101,6 @@ pub(super) fn bury(
     let alone = victims.len() == 1;
     for (_, task) in victims {
         let verdict = match (killed, alone) {
-            _ if task.moves => Verdict::Lost,
             // The pool killed it for another task's sake: this one is innocent.
             (true, _) => Verdict::Innocent,
             (false, true) if task.retries > 0 => Verdict::Again,
@@ -137,7 +136,7 @@ fn judge(
     died: &TaskError,
     ended: &mut Ended,
 ) {
-    if inner.stage == Stage::Terminated || verdict == Verdict::Lost {
+    if inner.stage == Stage::Terminated || verdict == Verdict::Lost || !task.renew(desk.ground.plan.most) {
         return desk.end(inner, task, Err(died.clone()), ended);
     }
     if verdict == Verdict::Again {

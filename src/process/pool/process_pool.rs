@@ -133,7 +133,7 @@ impl ProcessPool {
 
     /// Calls `function` for each item, by all workers, and gives the values in the items' order.
     ///
-    /// Items travel in chunks, 16 for each worker; [`map_with`](Self::map_with) sets how many items are in one.
+    /// Items travel in chunks, 16 for each thread of a worker; [`map_with`](Self::map_with) sets how many items are in one.
     ///
     /// # Errors
     /// The first error of any call, in the items' order; before that, of an item that can't be encoded or is too large. What has
@@ -190,7 +190,8 @@ impl ProcessPool {
     /// asked for: four for each hand are under way.
     ///
     /// # Errors
-    /// The pool is closed, or the function isn't registered.
+    /// Of the first items: that the pool is closed or was given up, that the function isn't registered, or that an item can't be
+    /// encoded or is too large. Of later ones it is the iterator's.
     pub fn imap<I, F>(&self, function: F, items: I) -> Result<Imap<'_, I::IntoIter, F>, PoolError>
     where
         I: IntoIterator,
@@ -397,7 +398,7 @@ impl ProcessPool {
     }
 
     /// The last that the worker at this place has written to its standard error, where that is
-    /// [captured](ProcessPoolBuilder::capture_stderr); nothing for a place that isn't there.
+    /// [captured](ProcessPoolBuilder::capture_stderr); nothing for a place that isn't there. It is read within moments.
     #[must_use]
     pub fn captured_stderr(&self, worker: usize) -> String {
         self.desk.captured(worker)

@@ -16,6 +16,7 @@ use crate::task::{PoolError, TaskError};
 
 impl Desk {
     /// Puts a task into a slot of a line. It comes back if there is none, or no room for its arguments now.
+    #[expect(clippy::result_large_err, reason = "the task comes back, which is rare")]
     pub(super) fn place(&self, inner: &mut Inner, line: usize, mut task: Task, ended: &mut Ended) -> Result<(), Task> {
         let Some(&index) = inner.lines[line].free.last() else { return Err(task) };
         let bytes = task.arguments.bytes();
@@ -62,7 +63,7 @@ impl Desk {
         if let Claimant::Handle(job) = &task.claimant {
             job.job().slot.store(index, Ordering::Relaxed);
         }
-        if !task.moves && task.retries == 0 && self.ground.plan.threads == 1 {
+        if task.handles.are_none() && task.retries == 0 && self.ground.plan.threads == 1 {
             task.arguments = Arrived::new(Vec::new());
         }
         let first = task.limits.first();

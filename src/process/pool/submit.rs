@@ -10,7 +10,7 @@ use super::super::codec::{self, Arrived};
 use super::super::membership::Seat;
 use super::super::registry::{self, Ran, Task as Function};
 use super::desk::Desk;
-use super::task::{Callback, Claimant, Ending, JobRef, Task};
+use super::task::{Callback, Claimant, Ending, Handles, JobRef, Task};
 use super::terms;
 use crate::panics::{guarded, message};
 use crate::shm::message::Packet;
@@ -24,7 +24,7 @@ pub(super) struct Letter {
     many: bool,
     /// With the handles in it: whoever drops it releases them.
     bytes: Arrived,
-    moves: bool,
+    handles: Handles,
 }
 
 /// A letter whose arguments still are the caller's, who may want them back if they are too large.
@@ -58,16 +58,17 @@ impl Draft {
     /// after the letter was sent.
     pub(super) fn sealed<A>(mut self, arguments: A, many: bool) -> Result<(Letter, Option<A>), PoolError> {
         let Self { function, path, .. } = self;
-        let moves = !self.packet.handles.ids().is_empty();
         let refused = |reason| PoolError::Encode { task: path, reason };
         let mut rest = Some(arguments);
         if !self.packet.handles.are_own() {
             self.packet.take_over(|| rest = None).map_err(|error| refused(error.to_string()))?;
         }
+        let objects = self.packet.objects().map_err(|error| refused(error.to_string()))?;
+        let handles = objects.map_or(Handles::Move, Handles::Refer);
         // Without handles nobody needs a seat.
-        let to = if moves { Seat::own() } else { Seat::None(String::new()) };
+        let to = if handles.are_none() { Seat::None(String::new()) } else { Seat::own() };
         let bytes = codec::pass_on(self.packet, &to, &mut |_| true).map_err(refused)?;
-        Ok((Letter { function, path, many, bytes: Arrived::new(bytes), moves }, rest))
+        Ok((Letter { function, path, many, bytes: Arrived::new(bytes), handles }, rest))
     }
 }
 
@@ -85,7 +86,7 @@ impl Letter {
             path: self.path,
             many: self.many,
             arguments: self.bytes,
-            moves: self.moves,
+            handles: self.handles,
             retries: desk.terms.retries,
             limits: desk.terms.limits,
             watched: false,

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::super::codec::Arrived;
+use super::super::codec::{self, Arrived};
 use super::desk::Desk;
 use super::forked::expect_not_forked;
 use crate::primitive::{AtomicU32, Ordering, UnsafeCell};
+use crate::shm::object::Hold;
 use crate::task::{Core, HandleTable, Outcome, Payload, Ran, TaskError, TaskHandle, Wanted};
 
 /// What came of a task: its value in bytes, or why there is none.
@@ -53,6 +54,21 @@ impl Limits {
     }
 }
 
+/// What the handles in a task's arguments are.
+#[derive(Debug)]
+pub(super) enum Handles {
+    /// None, or references to these objects, in their order: they can be passed on again.
+    Refer(Vec<Hold>),
+    /// Some move, so the task can't run twice.
+    Move,
+}
+
+impl Handles {
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self::Refer(objects) if objects.is_empty())
+    }
+}
+
 /// A task that has not ended.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -65,12 +81,24 @@ pub(super) struct Task {
     pub(super) many: bool,
     /// Its arguments, with the handles in them, as long as they may be needed again.
     pub(super) arguments: Arrived,
-    /// It moves handles, so it can't run twice.
-    pub(super) moves: bool,
+    pub(super) handles: Handles,
     pub(super) retries: u32,
     pub(super) limits: Limits,
     /// The parent's own thread is to hear of its end.
     pub(super) watched: bool,
+}
+
+impl Task {
+    /// Makes its arguments, of at most so many bytes, good for another worker than the one that died with them. False: they can't be.
+    pub(super) fn renew(&mut self, most: usize) -> bool {
+        let Handles::Refer(objects) = &self.handles else { return false };
+        if !objects.is_empty() {
+            let Ok(bytes) = codec::pass_on_again(self.arguments.bytes(), objects) else { return false };
+            // What of the old ones nobody has claimed is released.
+            self.arguments = Arrived::new(bytes);
+        }
+        self.arguments.bytes().len() <= most
+    }
 }
 
 /// A task with a handle: the part that the handle sees.
@@ -161,6 +189,7 @@ impl<R: DeserializeOwned> Typed<R> {
         help: nothing,
         sleep: Some(sleep),
         watch: Some(watch),
+        look: Some(look),
         cancel,
         free,
     };
@@ -201,6 +230,14 @@ unsafe fn watch(core: NonNull<Core>) -> Result<(), TaskError> {
     // SAFETY: as in `sleep`.
     let job = unsafe { core.cast::<Job>().as_ref() };
     job.desk.watch(job);
+    Ok(())
+}
+
+unsafe fn look(core: NonNull<Core>) -> Result<(), TaskError> {
+    expect_not_forked()?;
+    // SAFETY: as in `sleep`.
+    let job = unsafe { core.cast::<Job>().as_ref() };
+    job.desk.look(job);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::desk::{Desk, Ended, Inner, Placed};
 use super::ground::Ground;
 use super::slot::{self, NOTIFY, Phase, WAITED, Word};
 use super::task::Job;
+use crate::primitive::Ordering;
 use crate::task::TaskError;
 
 /// No looking where there is less time than this; and the time after which what looks like rubbish is looked at again.
@@ -71,6 +72,19 @@ impl Desk {
         }
         Ground::sleep_on(&slot.word, word, left);
         true
+    }
+
+    /// Takes its result in, if there is one.
+    pub(super) fn look(&self, job: &Job) {
+        // Relaxed, and without the lock, since it is asked again and again: a task that has moved meanwhile is seen the next time.
+        let index = job.slot.load(Ordering::Relaxed);
+        if self.ground.slot(index).is_some_and(|slot| Word::load(&slot.word).phase() == Phase::Done) {
+            let mut ended = Ended::new();
+            let mut inner = self.lock();
+            self.collect_of(&mut inner, job, job.is_in().1, &mut ended);
+            drop(inner);
+            self.tell(ended);
+        }
     }
 
     pub(super) fn collect_of(&self, inner: &mut Inner, job: &Job, index: u32, ended: &mut Ended) {
@@ -142,10 +156,9 @@ mod tests {
     use super::super::crew::Crew;
     use super::super::line;
     use super::super::plan::{Kind, Plan};
-    use super::super::task::{Claimant, JobRef, Limits, Task};
+    use super::super::task::{Claimant, Handles, JobRef, Limits, Task};
     use super::super::terms::{Callbacks, Terms};
     use super::*;
-    use crate::primitive::Ordering;
     use crate::process::codec::{self, Arrived};
     use crate::process::membership::Seat;
     use crate::task::{Dispatch, PoolError, TaskHandle, WhenFull};
@@ -183,7 +196,7 @@ mod tests {
                 path: "nothing",
                 many: false,
                 arguments,
-                moves: false,
+                handles: Handles::Refer(Vec::new()),
                 retries: 0,
                 limits,
                 watched: false,
@@ -191,6 +204,35 @@ mod tests {
         };
         assert_eq!(desk.submit(false, (), make), Ok(None));
         handle.unwrap()
+    }
+
+    /// A hand's part, all but the wake-up: takes the first task, and has it end in 7 once `when` says so. Its slot.
+    fn does_one(desk: &Desk, when: impl Fn(Word) -> bool) -> u32 {
+        let take = |index: u32, generation| slot::take(&desk.ground.slot(index).unwrap().word, generation, 0);
+        let (index, generation) = line::get(desk.ground.ends(0), desk.ground.places(0), take).unwrap();
+        let slot = desk.ground.slot(index).unwrap();
+        while !when(Word::load(&slot.word)) {
+            std::thread::yield_now();
+        }
+        let packet = crate::shm::message::encode(7_u64).unwrap();
+        let bytes = codec::pass_on(packet, &Seat::own(), &mut |_| true).unwrap();
+        desk.ground.write(desk.ground.room(index).unwrap(), &bytes);
+        slot.len.store(bytes.len() as u64, Ordering::Relaxed);
+        slot.at.store(0, Ordering::Relaxed);
+        slot.kind.store(Kind::Returned as u32, Ordering::Relaxed);
+        assert!(slot::done(&slot.word, generation, 0).is_some());
+        index
+    }
+
+    /// It asks no more than that: nobody else takes the result in here.
+    #[test]
+    fn who_asks_whether_a_task_is_finished_hears_it_at_once() {
+        let desk = desk();
+        let handle = submit(&desk);
+        assert!(!handle.is_finished());
+        does_one(&desk, |_| !handle.is_finished());
+        assert!(handle.is_finished());
+        assert_eq!(handle.join(), Ok(7));
     }
 
     /// Another thread may have the lock at the fork: in the copy it has it for ever.
@@ -215,6 +257,7 @@ mod tests {
                 unsafe { libc::alarm(60) };
                 let forked = Err(TaskError::Pool(PoolError::Forked));
                 let joined = [handle.join(), handle.join_timeout(Duration::MAX)].iter().all(|told| *told == forked);
+                let joined = joined && handle.is_finished();
                 let polled = pin!(handle).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(forked);
                 let looked = desk.expect_open() == Err(PoolError::Forked)
                     && (desk.worker_stats().len(), desk.captured(0).len()) == (0, 0);
@@ -237,22 +280,12 @@ mod tests {
         let handle = submit(&desk);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| handle.join_timeout(Duration::from_secs(16)));
-            // The hand's part, all but the wake-up.
-            let take = |index: u32, generation| slot::take(&desk.ground.slot(index).unwrap().word, generation, 0);
-            let (index, generation) = line::get(desk.ground.ends(0), desk.ground.places(0), take).unwrap();
-            let slot = desk.ground.slot(index).unwrap();
-            while !Word::load(&slot.word).has(WAITED) {
-                std::thread::yield_now();
-            }
-            // It sleeps by then; if not, its word has changed before, and the test shows nothing.
-            std::thread::sleep(Duration::from_millis(50));
-            let packet = crate::shm::message::encode(7_u64).unwrap();
-            let bytes = codec::pass_on(packet, &Seat::own(), &mut |_| true).unwrap();
-            desk.ground.write(desk.ground.room(index).unwrap(), &bytes);
-            slot.len.store(bytes.len() as u64, Ordering::Relaxed);
-            slot.at.store(0, Ordering::Relaxed);
-            slot.kind.store(Kind::Returned as u32, Ordering::Relaxed);
-            assert!(slot::done(&slot.word, generation, 0).is_some());
+            let index = does_one(&desk, |word| {
+                let waits = word.has(WAITED);
+                // It sleeps by then; if not, its word has changed before, and the test shows nothing.
+                std::thread::sleep(Duration::from_millis(if waits { 50 } else { 0 }));
+                waits
+            });
             // Another takes it in.
             let mut ended = Ended::new();
             desk.collect(&mut desk.lock(), index, &mut ended);
