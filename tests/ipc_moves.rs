@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use millpond::ipc::{PipeEnd, PipeError, Queue, QueueError, SharedSlice, pipe};
+use millpond::ipc::{Event, PipeEnd, PipeError, Queue, QueueError, Receiver, SharedSlice, one_way, pipe};
 use millpond::process::{Process, ProcessError, ProcessPool};
 use millpond::{PoolError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -361,4 +361,46 @@ fn a_slice_that_went_another_way_is_got_though_its_sender_died() {
         assert!(queue.is_empty());
     }
     audit.expect_unchanged();
+}
+
+type Loaded = (PipeEnd<u8, u8>, SharedSlice<u8>);
+
+fn keeps_an_end(end: Receiver<Loaded>, ready: Event) {
+    ready.set();
+    std::thread::sleep(10 * HANG);
+    drop(end);
+}
+
+millpond::tasks![keeps_an_end];
+
+/// Nobody can receive it any more, also while its sender lives.
+#[test]
+fn what_lies_in_a_pipe_goes_with_the_end_that_was_to_receive_it() {
+    let _alone = alone();
+    let ready = Event::new().unwrap();
+    for is_killed in [false, true] {
+        let (mut tx, rx) = one_way::<Loaded>().unwrap();
+        let (mut near, mut rx) = (Vec::new(), Some(rx));
+        let child = is_killed.then(|| Process::spawn(keeps_an_end, (rx.take().unwrap(), ready.clone())).unwrap());
+        if is_killed {
+            assert!(ready.wait_timeout(HANG).unwrap());
+        }
+        let before = millpond::ipc::stats().unwrap();
+        for _ in 0..20 {
+            let (mine, theirs) = pipe().unwrap();
+            tx.send((theirs, slice())).unwrap();
+            near.push(mine);
+        }
+        drop(rx);
+        if let Some(child) = child {
+            child.kill().unwrap();
+            assert!(child.join().is_err());
+        }
+        for mut mine in near {
+            assert_eq!(mine.recv_timeout(HANG / 8), Err(PipeError::Disconnected));
+        }
+        let after = millpond::ipc::stats().unwrap();
+        assert_eq!((after.owned, after.queued), (before.owned, before.queued), "{after:?}");
+        assert_eq!(tx.send((pipe().unwrap().0, slice())), Err(PipeError::Disconnected));
+    }
 }

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use millpond::ipc::{Event, Lock, LockError, PipeEnd, PipeError, Queue, QueueError, SharedSlice, pipe};
+use millpond::ipc::{
+    Barrier, BarrierError, Event, Lock, LockError, PipeEnd, PipeError, Queue, QueueError, SharedSlice, pipe,
+};
 use millpond::process::Process;
 
 millpond::test_support!();
@@ -205,6 +207,24 @@ fn an_end_on_its_way_to_a_process_that_never_takes_it_is_disconnected() {
         let error = ours.recv_timeout(HANG).unwrap_err();
         assert!(matches!(error, PipeError::Disconnected), "{n}: {error}");
         assert!(child.join().is_err());
+    }
+}
+
+fn waits_for_all(barrier: Barrier) {
+    let _ = barrier.wait();
+}
+
+millpond::tasks![waits_for_all];
+
+#[test]
+fn a_party_that_is_killed_at_any_moment_breaks_the_barrier() {
+    // At once, before it has read its arguments, and later.
+    for n in 0..30 {
+        let barrier = Barrier::new(3).unwrap();
+        let child = Process::spawn(waits_for_all, (barrier.clone(),)).unwrap();
+        std::thread::sleep(Duration::from_micros(n * 100));
+        child.kill().unwrap();
+        assert_eq!(barrier.wait_timeout(HANG / 8), Err(BarrierError::Broken), "{n}");
     }
 }
 

@@ -19,8 +19,8 @@ use crate::shm::shape::{Kind, Shape};
 
 /// Where a number of parties wait until all have come.
 ///
-/// A party that dies breaks it for all: every process that has a handle counts as one, whether it waits or not. It stays
-/// broken until [`reset`](Self::reset). Cloning it, or sending it to another process, gives another handle to the same
+/// A party that dies breaks it for all: every process that has a handle, or was started with one among its arguments, counts as
+/// one, whether it waits or not. It stays broken until [`reset`](Self::reset). Cloning it, or sending it to another process, gives another handle to the same
 /// barrier.
 ///
 /// ```
@@ -172,5 +172,27 @@ impl<'de> Deserialize<'de> for Barrier {
             return Err(serde::de::Error::custom(shm::ShmError::Damaged));
         }
         Ok(Self::of(hold, parties))
+    }
+}
+
+#[cfg(all(test, not(millpond_loom)))]
+mod tests {
+    use super::Barrier;
+    use crate::shm::{self, message};
+
+    /// It has not taken its arguments yet.
+    #[test]
+    fn a_party_that_was_never_started_breaks_nothing_and_one_that_was_does() {
+        let _alone = shm::alone();
+        for starts in [false, true] {
+            let barrier = Barrier::new(2).unwrap();
+            let member = shm::enlist().unwrap();
+            if starts {
+                shm::started(member, 1);
+            }
+            let _bytes = message::encode(barrier.clone()).unwrap().send_to(member, |_| true).unwrap();
+            shm::member_died(member);
+            assert_eq!(barrier.is_broken(), starts);
+        }
     }
 }

@@ -183,6 +183,8 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// Sends a message, waiting for room. One with something in it that moves is dropped before it is sent, as by
     /// [`Queue::put`](super::Queue::put).
     ///
+    /// What the other end has not received when it goes is dropped: an end of another pipe in it is closed.
+    ///
     /// An end of this same pipe in a message is an error, [`Encode`](PipeError::Encode), and closed, for nobody else could
     /// receive it. (One that lies in another pipe, whose last end lies in this one, keeps both, as a queue that lies in itself
     /// keeps itself: what they take comes back when the last process of the tree ends.)
@@ -241,7 +243,12 @@ impl<S: Serialize, R> PipeEnd<S, R> {
             return Err(PipeError::Disconnected);
         }
         let sent = self.lane(self.side).send(ready);
-        sent.map_err(|error| PipeError::from_lane(error, PipeError::Full, PipeError::Disconnected))
+        sent.map_err(|error| PipeError::from_lane(error, PipeError::Full, PipeError::Disconnected))?;
+        let Some(head) = self.hold.head() else { return Ok(()) };
+        if ends::was_closed(&head.ends[1 - self.side]) {
+            free::discard(self.hold.here.segment, self.hold.here.me(), self.hold.id, 1 - self.side);
+        }
+        Ok(())
     }
 }
 
@@ -354,8 +361,11 @@ impl<'de, S, R> Deserialize<'de> for PipeEnd<S, R> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+    use std::sync::{Arc, Mutex};
+
     use super::{PipeEnd, pipe};
-    use crate::ipc::{Queue, SharedSlice};
+    use crate::ipc::{PipeError, Queue, SharedSlice};
     use crate::shm;
     use crate::shm::id::Id;
     use crate::shm::step::plan::stopped_at;
@@ -386,6 +396,22 @@ mod tests {
             drop((near, far));
         }
         assert!(met > 0, "no pipe was where another had been");
+    }
+
+    /// It had looked whether the other end is there before that went, and sends after.
+    #[test]
+    fn what_is_sent_while_the_other_end_goes_is_left_nowhere() {
+        const CLAIMED: u32 = 2;
+        let _alone = shm::alone();
+        let (mut mine, theirs) = pipe::<u8, u8>().unwrap();
+        let (near, far) = pipe::<PipeEnd<u8, u8>, u8>().unwrap();
+        let near = Arc::new(Mutex::new(near));
+        let sender = Arc::clone(&near);
+        let slow = stopped_at(CLAIMED, move || sender.lock().unwrap().send(theirs).unwrap());
+        drop(far);
+        slow.finish();
+        assert_eq!(mine.recv_timeout(Duration::from_secs(20)), Err(PipeError::Disconnected), "while its sender lives");
+        drop(near);
     }
 
     /// Nothing of what lies where the pipe was, once both ends are closed, is touched by the slower of those who closed them.

@@ -72,6 +72,10 @@ impl Supervisor {
         let legacy = Legacy { lifeline: self.lifeline.as_fd(), reports: self.reports.as_fd() };
         let mut charge = birth.start(task, &self.program, legacy)?;
         // First the root knows whose death to watch; only then can the child reach what is shared.
+        if let Some(member) = birth.membership.member() {
+            // Before anybody can hear of its end.
+            shm::started(member, charge.pid());
+        }
         if let Some(member) = birth.membership.member()
             && !self.is_root
             && let Err(error) = membership::report(&self.reports, member, Some((charge.pid(), charge.pidfd())))

@@ -164,8 +164,9 @@ impl<R> Process<R> {
     /// Waits until it has ended. None if that isn't so within `limit`; an error in a forked copy, which never hears of it.
     fn wait(&self, limit: Option<Duration>) -> Result<Option<MutexGuard<'_, State>>, ProcessError> {
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-        if self.is_alive() {
-            supervisor::get()?.attend(self.number, until);
+        let supervisor = if self.is_alive() { Some(supervisor::get()?) } else { None };
+        if let (Some(supervisor), None) = (supervisor, until) {
+            supervisor.attend(self.number);
         }
         Ok(self.record.wait_ended(until))
     }

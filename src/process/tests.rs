@@ -50,6 +50,23 @@ fn other_program(words: &[&str]) -> Fault {
     Fault::OtherProgram(program, words.iter().map(|word| CString::new(*word).unwrap()).collect())
 }
 
+/// Seeing to what a dead process leaves may take longer than anybody wants to wait.
+#[test]
+fn who_waits_for_a_limited_time_waits_for_no_sweep() {
+    let _alone = crate::shm::alone();
+    let other = crate::shm::enlist().unwrap();
+    let slow = crate::shm::step::plan::stopped_at(90, move || crate::shm::member_died(other));
+    let child = Process::spawn(add, (1, 2)).unwrap();
+    let started = Instant::now();
+    let joined = child.join_timeout(Duration::from_millis(100));
+    let waited = started.elapsed();
+    slow.finish();
+    assert!(matches!(joined, Err(ProcessError::TimedOut { .. })), "{joined:?}");
+    // A sweep by another is waited for so long at least.
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    assert_eq!(child.join().unwrap(), 3);
+}
+
 #[test]
 fn a_child_that_dies_before_it_is_ready_is_a_named_error() {
     let _alone = crate::shm::alone();

@@ -78,6 +78,11 @@ impl Word {
         Self::pack(State::Shared, owner.into(), generation)
     }
 
+    /// A word that was loaded in another way.
+    pub(crate) fn of(bits: u64) -> Self {
+        Self(bits)
+    }
+
     pub(crate) fn load(from: &AtomicU64) -> Self {
         // Acquire: whoever sees a state sees what its maker did before; pairs with the Release half of `step`.
         Self(from.load(Ordering::Acquire))

@@ -2,13 +2,13 @@
 
 use core::ptr::NonNull;
 
-use super::block::Owner;
+use super::block::{Owner, Word};
 use super::flag::{Flag, Parties};
 use super::id::Id;
 use super::lane::{self, Lane, LaneHead};
 use super::layout::MEMBERS;
 use super::lock::{Holder, LockWord};
-use super::members::Member;
+use super::members::{self, Member};
 use super::permits::{Accounts, Permits};
 use super::segment::Segment;
 use super::shape::{BODY, Kind, Shape, head};
@@ -117,6 +117,13 @@ pub(super) fn wake_pipe(segment: &Segment, pipe: Id) {
     }
 }
 
+/// What waits in a pipe for its end of this side, which is closed, goes unread.
+pub(super) fn discard(segment: &Segment, me: Owner, pipe: Id, side: usize, unread: &mut dyn FnMut(Id)) {
+    if let Some(lane) = lanes_of(segment, pipe, Kind::Pipe).get(1 - side.min(1)) {
+        lane.discard(me, unread);
+    }
+}
+
 /// After a death: sees to it that nobody waits for the dead one. The object is pinned; `unread` gets the handles that the
 /// dead one was about to send or had not claimed.
 pub(super) fn sweep(segment: &Segment, dead: Member, id: Id, kind: Kind, unread: &mut dyn FnMut(Id)) {
@@ -163,6 +170,19 @@ pub(super) fn sweep(segment: &Segment, dead: Member, id: Id, kind: Kind, unread:
     }
     if let Some(head) = head(segment, id).filter(|_| marked && !matches!(kind, Kind::Pipe | Kind::Stage)) {
         head.clear(dead.index);
+    }
+}
+
+/// After a death: a reference to this object that was the dead one's, or on its way to it, is about to go. Whoever had it was as good
+/// as a party of a barrier, unless it was never started.
+pub(super) fn lose(segment: &Segment, dead: Member, id: Id) {
+    let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
+    if Word::load(&entry.word).is_shared(id.generation())
+        && kind(&entry.content) == Kind::Barrier
+        && members::has_started(segment, dead)
+        && let Some(parties) = body::<Parties>(segment, id)
+    {
+        parties.sweep(dead.index);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::block::{Owner, State, Word};
 use super::step;
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU64, Ordering, fence};
 
 /// OWNED → closing, by the owner in this generation. None: it is not that one's any more.
 pub(crate) fn begin(end: &AtomicU64, me: Owner, generation: u32) -> Option<Word> {
@@ -29,10 +29,13 @@ pub(crate) fn begin_for(end: &AtomicU64, me: Owner, dead: Owner) -> Option<Word>
     }
 }
 
-/// closing → FREE, after `wake` woke whoever waits at the other end. True: the pipe may have lost its last end.
-pub(crate) fn finish(end: &AtomicU64, closing: Word, wake: impl FnOnce()) -> bool {
+/// closing → FREE, after `tell` woke whoever waits at the other end, and took out what was sent to this one. True: the pipe may
+/// have lost its last end.
+pub(crate) fn finish(end: &AtomicU64, closing: Word, tell: impl FnOnce()) -> bool {
     step::reach(80);
-    wake();
+    // Pairs with the exchange of a message's slot: whoever gave one on before this is found, or sees the end closed.
+    fence(Ordering::SeqCst);
+    tell();
     step::reach(81);
     closing.step(end, Word::free(closing.generation())).is_ok()
 }
@@ -41,6 +44,17 @@ pub(crate) fn finish(end: &AtomicU64, closing: Word, wake: impl FnOnce()) -> boo
 #[inline]
 pub(crate) fn is_closed(end: &AtomicU64) -> bool {
     matches!(Word::load(end).state(), State::Free | State::Shared)
+}
+
+/// The same, for who has just given a message on, by a sequentially consistent exchange of its slot: if not, whoever closes the
+/// end finds the message (E4).
+#[inline]
+pub(crate) fn was_closed(end: &AtomicU64) -> bool {
+    // Loom knows the one order of fences only.
+    #[cfg(millpond_loom)]
+    fence(Ordering::SeqCst);
+    // SeqCst: not before the caller's exchange; pairs with the fence in `finish`.
+    matches!(Word::of(end.load(Ordering::SeqCst)).state(), State::Free | State::Shared)
 }
 
 /// Whether either of the two is left that keeps the pipe.

@@ -59,16 +59,23 @@ pub(crate) fn close_end(segment: &Segment, me: Owner, id: Id) {
 /// Closes an end that is closing, of the pipe in this block.
 fn close(segment: &Segment, me: Owner, id: Id, end: &AtomicU64, closing: Word) {
     let pipe = pipe_in(segment, id);
-    let wake = || {
-        if let Some(pipe) = pipe {
+    let tell = || {
+        if let (Some(pipe), IdKind::End(side)) = (pipe, id.kind()) {
             bodies::wake_pipe(segment, pipe);
+            discard(segment, me, pipe, side);
         }
     };
-    if ends::finish(end, closing, wake)
+    if ends::finish(end, closing, tell)
         && let Some(pipe) = pipe
     {
         retire(segment, me, pipe);
     }
+}
+
+/// What waits in a pipe for an end that is closed goes unread, for whoever closes it and for who sent at the same moment.
+#[cold]
+pub(crate) fn discard(segment: &Segment, me: Owner, pipe: Id, side: usize) {
+    bodies::discard(segment, me, pipe, side, &mut |id| release_unread(segment, me, id));
 }
 
 /// The pipe in the block that an end's number names.

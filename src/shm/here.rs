@@ -149,6 +149,13 @@ pub(crate) fn enlist() -> Result<Member, ShmError> {
     members::enlist(here.segment, here.me())
 }
 
+/// A child for which a number was reserved is a process now.
+pub(crate) fn started(member: Member, process: u32) {
+    if let Some(here) = known() {
+        members::started(here.segment, member, process);
+    }
+}
+
 /// The index of this process's parent.
 pub(super) fn parent() -> Owner {
     // Relaxed: set before this process was a member. It was an index.

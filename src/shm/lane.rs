@@ -273,6 +273,14 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// Gives all handles of messages that wait in it to `unread`: nobody receives them any more, though one may send yet.
+    pub(super) fn discard(&self, me: Owner, unread: &mut dyn FnMut(Id)) {
+        while let Ok(claim) = self.ring.claim_full(me, || ()) {
+            self.listed(claim.index, claim.note).for_each(&mut *unread);
+            self.ring.release(claim, Fence::Mine);
+        }
+    }
+
     /// After a death: what the dead one had claimed goes on, and everybody looks again.
     pub(super) fn sweep(&self, dead: Owner, unread: &mut dyn FnMut(Id)) {
         self.ring.sweep(dead, |index, note| self.listed(index, note).for_each(&mut *unread));

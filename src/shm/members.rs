@@ -51,13 +51,26 @@ pub(crate) fn enlist(segment: &Segment, by: Owner) -> Result<Member, ShmError> {
     Err(ShmError::TooManyMembers)
 }
 
+/// A member's process is there, whether it has joined yet or not.
+pub(crate) fn started(segment: &Segment, member: Member, process: u32) {
+    if usize::from(member.index) < MEMBERS {
+        // Relaxed: whoever sweeps it was told of its death after this.
+        segment.member(member.index.into()).process.store(process, Ordering::Relaxed);
+    }
+}
+
+/// Whether a member that is being swept ever was a process.
+pub(crate) fn has_started(segment: &Segment, member: Member) -> bool {
+    usize::from(member.index) < MEMBERS && segment.member(member.index.into()).process.load(Ordering::Relaxed) != 0
+}
+
 /// The calling process takes the entry that was reserved for it.
 pub(crate) fn join(segment: &Segment, member: Member, process: u32) -> Result<(), ShmError> {
     if usize::from(member.index) >= MEMBERS {
         return Err(ShmError::NotASegment);
     }
     let entry = segment.member(member.index.into());
-    // Relaxed: only for people who look.
+    // Relaxed: as for `started`.
     entry.process.store(process, Ordering::Relaxed);
     let reserved = Word::load(&entry.word);
     if reserved.state() != State::Queued || reserved.generation() != member.generation {

@@ -83,7 +83,7 @@ pub use error::ShmError;
 #[cfg(all(feature = "fuzzing", not(millpond_loom)))]
 pub(crate) use here::fresh;
 #[cfg(not(millpond_loom))]
-pub(crate) use here::{Here, attach, enlist, here, share};
+pub(crate) use here::{Here, attach, enlist, here, share, started};
 #[cfg(not(millpond_loom))]
 pub(crate) use members::{Member, member};
 #[cfg(not(millpond_loom))]

@@ -98,6 +98,8 @@ pub(crate) struct Segment {
     pub(crate) fenced: bool,
     /// This process's own: for each class the block that it freed last, plus one.
     pub(crate) recent: [AtomicU32; CLASSES],
+    /// This process's own: for how many blocks of each class it has seen that there is room for their entries.
+    seen: [AtomicU32; CLASSES],
     /// This process's own: where it found a free token last.
     pub(crate) last_token: AtomicU32,
     /// This process's own: its handles to each shared object that it has a mark on.
@@ -142,6 +144,7 @@ impl Segment {
             file,
             fenced: os::join_fences(),
             recent: [const { AtomicU32::new(0) }; CLASSES],
+            seen: [const { AtomicU32::new(0) }; CLASSES],
             last_token: AtomicU32::new(0),
             holds: Lock::new(BTreeMap::new()),
         }
@@ -269,11 +272,19 @@ impl Segment {
         word.fetch_xor(bits, Ordering::Relaxed);
     }
 
-    /// How many blocks of a class have an entry for which there is room, at most: whatever the segment says.
-    pub(crate) fn entries_with_room(&self, class: Class) -> usize {
+    /// How many of the first so many blocks of a class have an entry for which there is room, at most: whatever the segment says.
+    pub(crate) fn entries_with_room(&self, class: Class, blocks: usize) -> usize {
+        // Room for entries is never given back. To ask takes as long as others that take room at that moment.
+        let seen = &self.seen[class.number()];
+        if blocks <= seen.load(Ordering::Relaxed) as usize {
+            return blocks;
+        }
         let first = self.layout.entry(class, 0);
         let hole = os::first_hole(self.file(), first).unwrap_or(self.layout.len());
-        (hole.saturating_sub(first) / ENTRY).min(self.layout.blocks(class))
+        let room = (hole.saturating_sub(first) / ENTRY).min(self.layout.blocks(class));
+        #[expect(clippy::cast_possible_truncation, reason = "a class has less than 2^25 blocks")]
+        seen.fetch_max(room as u32, Ordering::Relaxed);
+        room.min(blocks)
     }
 
     /// Bytes that the system has given for it.

@@ -175,7 +175,7 @@ pub(crate) fn grown_in_earnest(segment: &Segment, class: Class) -> usize {
     }
     match grown(segment, class) {
         0 => 0,
-        grown => grown.min(segment.entries_with_room(class)),
+        grown => segment.entries_with_room(class, grown),
     }
 }
 

@@ -3,6 +3,7 @@
 //! One member sweeps at a time (`sweeper.rs`), and does all that are to be swept. Each step can be done again: a sweeper that
 //! dies is itself swept, and whoever sweeps next goes on.
 
+use core::slice;
 use core::time::Duration;
 use std::sync::TryLockError;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use super::members::{self, Member};
 use super::segment::Segment;
 use super::shape::Kind;
 use super::sweeper::{Last, Round};
-use super::{bodies, free, sleepers, stages, step, store};
+use super::{bodies, free, sleepers, stages, step, store, transit};
 use crate::primitive::Ordering;
 use crate::primitive::plain::Mutex;
 
@@ -108,10 +109,12 @@ fn sweep_tokens(segment: &Segment, me: Owner, dead: &[Member]) {
     for index in 0..tokens.min(TOKENS) {
         let word = &segment.token(index).word;
         let seen = Word::load(word);
-        if !is_of(seen, dead) || seen.step(word, Word::owned(me, seen.generation())).is_err() {
+        let Some(of) = dead.iter().find(|dead| is_of(seen, slice::from_ref(dead))) else { continue };
+        if seen.step(word, Word::owned(me, seen.generation())).is_err() {
             continue;
         }
         if let Some(id) = Id::token(index, seen.generation()) {
+            bodies::lose(segment, *of, transit::object_of(segment, id));
             free::free_token(segment, me, id);
         }
     }

@@ -5,9 +5,11 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::model;
-use crate::primitive::AtomicU64;
+use super::ring::Two;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::shm::block::{NOBODY, State, Word};
 use crate::shm::ends;
+use crate::shm::ring::Fence;
 use crate::shm::wake::Signal;
 
 const NEAR: usize = 0;
@@ -240,5 +242,46 @@ fn an_end_that_has_moved_on_is_closed_by_its_new_owner_alone() {
         pipe.drop_end(NEAR, 1, 0);
         next.join().unwrap();
         pipe.assert_freed();
+    });
+}
+
+/// One sends while the other closes the end that was to receive it: the message is taken out, by one of the two.
+#[test]
+fn a_message_that_crosses_the_close_of_its_end_is_taken_out_once() {
+    struct Crossing {
+        lane: Arc<Two>,
+        end: AtomicU64,
+        taken: AtomicU64,
+    }
+
+    impl Crossing {
+        /// As `free::discard`.
+        fn discard(&self, me: u16) {
+            while self.lane.get(me).is_ok() {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    model(20, || {
+        let end = AtomicU64::new(0);
+        Word::free(0).step(&end, Word::owned(2, 0)).unwrap();
+        let pipe = Arc::new(Crossing { lane: Two::new(), end, taken: AtomicU64::new(0) });
+        let closer = {
+            let pipe = Arc::clone(&pipe);
+            thread::spawn(move || {
+                let closing = ends::begin(&pipe.end, 2, 0).unwrap();
+                assert!(ends::finish(&pipe.end, closing, || pipe.discard(2)));
+            })
+        };
+        // As `PipeEnd::try_ready`.
+        if !ends::is_closed(&pipe.end) {
+            pipe.lane.put_with(1, 7, Fence::Mine).unwrap();
+            if ends::was_closed(&pipe.end) {
+                pipe.discard(1);
+            }
+            closer.join().unwrap();
+            assert_eq!(pipe.taken.load(Ordering::Relaxed), 1, "E4: it lies there for ever, or was taken out twice");
+        }
     });
 }

@@ -14,7 +14,7 @@ use crate::shm::wake::Signal;
 // ── the ring ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Two slots, with a witness each.
-struct Two {
+pub(super) struct Two {
     words: [AtomicU64; 2],
     values: [UnsafeCell<u32>; 2],
     head: AtomicU64,
@@ -32,7 +32,7 @@ impl Slots for &Two {
 }
 
 impl Two {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             words: [AtomicU64::new(0), AtomicU64::new(0)],
             values: [UnsafeCell::new(0), UnsafeCell::new(0)],
@@ -49,7 +49,7 @@ impl Two {
         self.put_with(me, value, Fence::Sleepers)
     }
 
-    fn put_with(&self, me: u16, value: u32, fence: Fence) -> Result<(), NoSlot> {
+    pub(super) fn put_with(&self, me: u16, value: u32, fence: Fence) -> Result<(), NoSlot> {
         let claim = self.ring().claim_empty(me)?;
         // SAFETY: loom reports it if anybody else is at the slot.
         self.values[claim.index].with_mut(|at| unsafe { *at = value });
@@ -57,7 +57,7 @@ impl Two {
         Ok(())
     }
 
-    fn get(&self, me: u16) -> Result<u32, NoSlot> {
+    pub(super) fn get(&self, me: u16) -> Result<u32, NoSlot> {
         let claim = self.ring().claim_full(me, || ())?;
         // SAFETY: as above.
         let value = self.values[claim.index].with(|at| unsafe { *at });
