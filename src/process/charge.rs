@@ -52,6 +52,8 @@ pub(super) struct Charge {
     /// When it has to be ready, and how long that is after its start.
     deadline: Option<(Instant, Duration)>,
     outcome: Outcome,
+    /// A value that did not remain the last word. Handles may be passed on with it as long as the child lives.
+    taken_back: Option<Arrived>,
     /// Who it is in the shared memory.
     pub(super) member: Option<Member>,
     /// Its standard error, where that is listened to, and whether what comes is passed on to ours.
@@ -123,6 +125,7 @@ impl Charge {
             reader: Reader::default(),
             deadline,
             outcome: Outcome::NeverReady { late: None },
+            taken_back: None,
             member: None,
             ears,
         }
@@ -204,7 +207,7 @@ impl Charge {
 
     /// Kills it, for a reason that its end won't tell.
     fn give_up(&mut self, why: Outcome, watch: &OwnedFd) {
-        self.outcome = why;
+        self.set(why);
         self.deadline = None;
         self.close_socket(watch);
         let _ = pidfd_send_signal(self.pidfd(), Signal::KILL);
@@ -280,6 +283,13 @@ impl Charge {
         }
     }
 
+    /// What came of it, as far as is known.
+    fn set(&mut self, outcome: Outcome) {
+        if let Outcome::Returned(value) = core::mem::replace(&mut self.outcome, outcome) {
+            self.taken_back = Some(value);
+        }
+    }
+
     fn take_in(&mut self, mut bytes: &[u8], watch: &OwnedFd) {
         while self.socket.is_some() {
             match self.reader.next(&mut bytes) {
@@ -293,11 +303,13 @@ impl Charge {
                 },
                 Ok(Some(Message::Frame(kind, content))) => {
                     let text = |content: Vec<u8>| String::from_utf8_lossy(&content).into_owned();
+                    let has_returned = matches!(self.outcome, Outcome::Returned(_)) || self.taken_back.is_some();
                     match kind {
-                        Kind::Returned => self.outcome = Outcome::Returned(Arrived::new(content)),
-                        Kind::Panicked => self.outcome = Outcome::Panicked(text(content)),
-                        Kind::Undecodable => self.outcome = Outcome::Undecodable(text(content)),
-                        Kind::Unencodable => self.outcome = Outcome::Unencodable(text(content)),
+                        Kind::Returned if has_returned => self.give_up(Outcome::Rubbish, watch),
+                        Kind::Returned => self.set(Outcome::Returned(Arrived::new(content))),
+                        Kind::Panicked => self.set(Outcome::Panicked(text(content))),
+                        Kind::Undecodable => self.set(Outcome::Undecodable(text(content))),
+                        Kind::Unencodable => self.set(Outcome::Unencodable(text(content))),
                         Kind::Job | Kind::Serve => self.give_up(Outcome::Rubbish, watch),
                     }
                 }
@@ -323,8 +335,8 @@ impl Charge {
 
     /// Lets whoever waits for its end know: nothing of it is left here by then, no descriptor either.
     pub(super) fn tell(self, end: End) {
-        let Self { record, outcome, refused, pidfd, socket, ears, descriptors, .. } = self;
-        drop((pidfd, socket, ears, descriptors));
+        let Self { record, outcome, refused, pidfd, socket, ears, descriptors, taken_back, .. } = self;
+        drop((pidfd, socket, ears, descriptors, taken_back));
         // Of one that was told half of its words, what it said does not count.
         record.ended(end, refused.map_or(outcome, Outcome::NeverTold));
     }
@@ -447,6 +459,29 @@ mod tests {
         let mut charge = idle.charge(socket, ears, Vec::new(), Arc::new(Nobody));
         charge.words = vec![0; 2];
         assert!(charge.speak().is_none() && charge.refused().is_none());
+    }
+
+    /// A child that could not pass a value on after all says so behind it; two values mean nothing.
+    #[test]
+    fn the_last_word_counts() {
+        for (kind, killed) in [(Kind::Unencodable, false), (Kind::Panicked, false), (Kind::Returned, true)] {
+            let (idle, (ears, _mouth)) = (Idle::start(), ears());
+            let (socket, theirs) = channel::pair(SocketType::STREAM).unwrap();
+            let watch = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+            let mut charge = idle.charge(socket, ears, Vec::new(), Arc::new(Nobody));
+            let greeting = Greeting { identity: registry::identity(), pid: 0, child: (0, 0), parent: (0, 0) };
+            let words = [&greeting.to_bytes()[..], &header(Kind::Returned, 0), &header(kind, 0)].concat();
+            channel::send_all(&theirs, &words).unwrap();
+            charge.hear(&mut [0; 1000], &watch, true);
+            assert!(charge.taken_back.is_some(), "what comes with it is released when the child has ended");
+            let told = match charge.outcome {
+                Outcome::Unencodable(_) => kind == Kind::Unencodable,
+                Outcome::Panicked(_) => kind == Kind::Panicked,
+                Outcome::Rubbish => kind == Kind::Returned,
+                _ => false,
+            };
+            assert!(told && charge.socket().is_none() == killed, "{kind:?}: {:?}", charge.outcome);
+        }
     }
 
     /// A file that never ends is as noisy as a child, and what it left behind, can be.

@@ -124,7 +124,14 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
     if cfg!(panic = "abort") {
         say_panics(me);
     }
-    let (kind, content, code) = match guarded(|| task.run(job.arguments, &to_parent, &mut |_| true)) {
+    // A value with handles is said before the first is passed on: should this process be killed meanwhile, its parent knows them.
+    let mut said = false;
+    let mut say_first = |value: &[u8]| {
+        said = true;
+        me.say(Kind::Returned, value)
+    };
+    let (kind, content, code) = match guarded(|| task.run(job.arguments, &to_parent, &mut say_first)) {
+        Ok(Ran::Returned(_)) if said => std::process::exit(0),
         Ok(Ran::Returned(value)) => (Kind::Returned, value, 0),
         Ok(Ran::Undecodable(reason)) => (Kind::Undecodable, reason.into_bytes(), NO_HANDSHAKE),
         Ok(Ran::Unencodable(reason)) => (Kind::Unencodable, reason.into_bytes(), NO_HANDSHAKE),
@@ -135,13 +142,13 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
 }
 
 impl Me {
-    /// Tells the parent. It is gone if that fails, and so are we in a moment.
-    fn say(&self, kind: Kind, content: &[u8]) {
+    /// Tells the parent: whether it was told. It is gone if that fails, and so are we in a moment.
+    fn say(&self, kind: Kind, content: &[u8]) -> bool {
         let mut message = header(kind, content.len()).to_vec();
         let first = content.len().min(SHORT);
         message.extend(&content[..first]);
         let said = channel::send_all(&self.socket, &message);
-        let _ = said.and_then(|()| channel::send_all(&self.socket, &content[first..]));
+        said.and_then(|()| channel::send_all(&self.socket, &content[first..])).is_ok()
     }
 }
 

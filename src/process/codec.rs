@@ -53,6 +53,10 @@ impl Arrived {
         &self.0
     }
 
+    pub(super) fn has_handles(&self) -> bool {
+        message::has_handles(&self.0)
+    }
+
     pub(super) fn decode<T: DeserializeOwned>(mut self) -> Result<T, String> {
         let bytes = core::mem::take(&mut self.0);
         let value = decode(&bytes);
@@ -63,7 +67,7 @@ impl Arrived {
 
 impl Drop for Arrived {
     fn drop(&mut self) {
-        if message::has_handles(&self.0) {
+        if self.has_handles() {
             // Claims the handles; a value of another type takes none of them, so they are released.
             let _: Result<(), _> = decode(&self.0);
         }

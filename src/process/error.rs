@@ -82,7 +82,8 @@ pub enum ProcessError {
         /// What the panic said.
         message: String,
     },
-    /// The process ended before its function returned: by a signal, or because it called `exit`.
+    /// The process ended before its function returned, or before all of its value was here: by a signal, or because it called
+    /// `exit`.
     Died {
         /// The process's id.
         pid: u32,
@@ -188,7 +189,7 @@ impl fmt::Display for ProcessError {
             Self::Died { pid, signal, code } => {
                 write!(f, "process {pid} ")?;
                 write_end(f, *signal, *code)?;
-                write!(f, " before its function returned")
+                write!(f, " before its function's value was here")
             }
             Self::TimedOut { pid, after } => write!(f, "process {pid} is still running after {after:?}"),
             Self::AlreadyJoined { pid } => write!(f, "the value of process {pid} was taken by an earlier join"),

@@ -256,10 +256,17 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
         };
         Err(match ending.outcome {
             None => ProcessError::AlreadyJoined { pid },
-            Some(Outcome::Returned(value)) => match value.decode() {
-                Ok(value) => return Ok(value),
-                Err(reason) => ProcessError::Decode { what: Payload::Result, task, reason },
-            },
+            Some(Outcome::Returned(value)) => {
+                let has_handles = value.has_handles();
+                match value.decode() {
+                    Ok(value) => return Ok(value),
+                    // It died while it passed them on.
+                    Err(_) if has_handles && (signal.is_some() || code.is_some_and(|code| code != 0)) => {
+                        ProcessError::Died { pid, signal, code }
+                    }
+                    Err(reason) => ProcessError::Decode { what: Payload::Result, task, reason },
+                }
+            }
             Some(Outcome::Rubbish) => {
                 let reason = "the process sent something that is no message, and was killed".to_owned();
                 ProcessError::Decode { what: Payload::Result, task, reason }
@@ -299,8 +306,8 @@ impl<R> Drop for Process<R> {
     fn drop(&mut self) {
         let detached = self.record.state().detached;
         if !detached {
-            // In a forked copy there is nothing to wait for.
-            let _ = self.wait(None);
+            // In a forked copy there is nothing to wait for. What came of it, and the handles in that, goes here and now.
+            let _ = self.wait(None).map(|state| state.map(Ending::take));
         }
     }
 }

@@ -9,6 +9,7 @@ use super::codec;
 use super::membership::Seat;
 use super::registry::{self, Identity};
 use super::{Process, ProcessError};
+use crate::ipc::{PipeEnd, PipeError, Queue, SharedSlice, pipe, stats};
 use crate::primitive::{AtomicU32, Ordering};
 
 crate::test_support!();
@@ -34,7 +35,16 @@ fn start_in_vain() -> bool {
     failed && seats() == before
 }
 
-crate::tasks![add, start_in_vain];
+/// What it returns has four handles. It dies at this pass of a step, while it hands them over.
+fn give(ends: Ends, slice: SharedSlice<u8>, step: u32, pass: u32) -> (Ends, SharedSlice<u8>, Queue<u8>) {
+    let queue = Queue::bounded(1).unwrap();
+    crate::shm::step::plan::die_at(step, pass);
+    (ends, slice, queue)
+}
+
+crate::tasks![add, start_in_vain, give];
+
+type Ends = [PipeEnd<u8, u8>; 2];
 
 fn faulty(fault: Fault, handshake: Duration) -> (Process<u32>, ProcessError) {
     let mut child = Process::new(add, (1, 2)).handshake_timeout(handshake);
@@ -111,6 +121,41 @@ fn a_child_that_hangs_before_it_is_ready_is_killed_at_the_deadline_with_all_it_s
 fn a_start_that_fails_in_a_child_is_swept_by_the_root() {
     let _alone = crate::shm::alone();
     assert_eq!(Process::spawn(start_in_vain, ()).unwrap().join().map_err(|error| error.to_string()), Ok(true));
+}
+
+/// Handles of a result that were passed on are its parent's, the others go with the child: nothing stays on its way.
+#[test]
+fn a_result_whose_child_is_killed_while_it_hands_it_over_leaves_nothing() {
+    let _alone = crate::shm::alone();
+    let in_use = || {
+        let stats = stats().unwrap();
+        [stats.members, stats.objects, stats.owned, stats.queued, stats.tokens]
+    };
+    let before = in_use();
+    // It has said the value and passed nothing on; it has passed on so many; nobody dies.
+    for (step, pass) in [(15, 1), (5, 1), (5, 2), (5, 3), (5, 4), (0, 1)] {
+        for joined in [true, false] {
+            let what = format!("step {step}, pass {pass}, joined: {joined}");
+            let (mut one, end) = pipe::<u8, u8>().unwrap();
+            let (mut other, another) = pipe::<u8, u8>().unwrap();
+            let words = ([end, another], SharedSlice::new(5_000).unwrap(), step, pass);
+            let child = Process::spawn(give, words).unwrap();
+            if !joined {
+                drop(child);
+            } else if step == 0 || pass == 4 {
+                let (mut ends, slice, queue) = child.join().unwrap();
+                ends[0].send(7).unwrap();
+                assert_eq!((one.recv(), slice.len(), queue.len()), (Ok(7), 5_000, 0), "{what}");
+            } else {
+                let error = child.join().map(drop).unwrap_err();
+                assert!(matches!(error, ProcessError::Died { signal: Some(9), code: None, .. }), "{what}: {error}");
+            }
+            let told = [one.try_recv(), other.try_recv()];
+            assert_eq!(told, [Err(PipeError::Disconnected), Err(PipeError::Disconnected)], "{what}");
+            drop((one, other));
+            assert_eq!(in_use(), before, "{what}: something was left");
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::lane::WORDS;
 use super::layout::TOKENS;
 use super::members::Member;
 use super::object::Hold;
-use super::{decoding, encoding, free, spare, transit};
+use super::{decoding, encoding, free, spare, step, transit};
 
 /// Bytes of a message that need no allocation: they fit into a slot.
 pub(crate) const INLINE: usize = 8 * WORDS;
@@ -405,6 +405,7 @@ impl Packet {
         if !note(&bytes) {
             return Ok(bytes);
         }
+        step::reach(15);
         self.handles.pass_on(here, member)?;
         Ok(bytes)
     }
