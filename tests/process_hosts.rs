@@ -105,7 +105,12 @@ fn exits() {
     std::process::exit(1);
 }
 
-millpond::tasks![exits, stays, stays_below, add, tree, late, forever, deaf, signals, overflow, hybrid];
+#[expect(clippy::needless_pass_by_value, reason = "values travel to a task")]
+fn put(queue: Queue<u32>) {
+    queue.put(1).unwrap();
+}
+
+millpond::tasks![put, exits, stays, stays_below, add, tree, late, forever, deaf, signals, overflow, hybrid];
 
 // ── what hosts do ──────────────────────────────────────────────────────────────────
 
@@ -441,6 +446,22 @@ fn host(case: &str) {
             kept.kill().unwrap();
             println!("fine");
         }
+        "forks-first" => {
+            let queue = Queue::<u32>::bounded(1).unwrap();
+            // SAFETY: nothing else has happened here that another thread could have a part in.
+            let forked = unsafe { libc::fork() };
+            if forked == 0 {
+                let error = Process::spawn(put, (queue,)).map(drop).unwrap_err();
+                println!("{error}");
+                // SAFETY: ends the copy.
+                unsafe { libc::_exit(0) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for the copy.
+            assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
+            assert_eq!(ExitStatus::from_raw(status).code(), Some(0));
+            println!("fine");
+        }
         "deaf-child" => {
             let _child = Process::spawn(deaf, ()).unwrap();
             std::thread::sleep(Duration::from_secs(1000));
@@ -660,6 +681,11 @@ fn a_forgotten_init_is_an_error_that_says_so() {
     assert!(status.success() && text.contains("millpond::process::init();"), "{text}{stderr}");
 }
 
+fn a_forked_host_hears_why_a_handle_does_not_travel() {
+    let said = fine("forks-first");
+    assert!(said.contains("was made by fork"), "{said}");
+}
+
 fn a_stack_overflow_says_so() {
     let (text, status, stderr) = Host::start("stack-overflow").rest();
     assert!(status.success() && text.contains("fine"), "{text}{stderr}");
@@ -675,7 +701,7 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 24] = [
+    let checks: [(&str, fn()); 25] = [
         ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
         ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
         ("the_keeper_rests_beside_a_copy_of_its_host", || drop(fine("copy-stays"))),
@@ -696,6 +722,7 @@ fn main() {
         ("a_host_with_too_many_descriptors_in_flight", || drop(fine("too-many-in-flight"))),
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
         ("a_forked_host_starts_nothing", || drop(fine("forks"))),
+        ("a_forked_host_hears_why_a_handle_does_not_travel", a_forked_host_hears_why_a_handle_does_not_travel),
         ("a_stack_overflow_says_so", a_stack_overflow_says_so),
         ("a_host_without_standard_streams_has_children", a_host_without_standard_streams_has_children_all_the_same),
         ("no_descriptor_becomes_a_standard_stream", || drop(fine("standard-streams-closed"))),

@@ -377,11 +377,11 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
         let shapes = [Shape::of::<T>(Kind::Queue), Shape::of::<T>(Kind::Unbounded)];
         let hold = handle::deserialize_one_of(&shapes, deserializer)?;
         let count = if hold.shape() == shapes[0] {
-            Some(count_of(&hold, 1).map_err(serde::de::Error::custom)?)
+            Some(count_of(&hold, 1).map_err(handle::untaken)?)
         } else {
             let size = hold.id.class().map_or(0, |class| class.size());
             if stages::bytes().is_none_or(|bytes| BODY + bytes > size) {
-                return Err(serde::de::Error::custom(ShmError::Damaged));
+                return Err(handle::untaken(ShmError::Damaged));
             }
             None
         };

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 
 use super::codec::{self, Plain};
@@ -168,12 +168,12 @@ impl<T: Plain> Serialize for SharedSlice<T> {
 impl<'de, T: Plain> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (id, len) = handle::taken_with_length(deserializer)?;
-        let here = shm::here().map_err(D::Error::custom)?;
+        let here = shm::here().map_err(handle::untaken)?;
         let found = Self::found(here, id, len);
         if found.is_none() {
             free::release(here.segment, here.me(), id);
         }
-        found.ok_or_else(|| D::Error::custom(NO_SLICE))
+        found.ok_or_else(|| handle::untaken(NO_SLICE))
     }
 }
 

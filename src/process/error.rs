@@ -33,7 +33,7 @@ pub enum ProcessError {
         what: Payload,
         /// The function that was to take or to return it.
         task: &'static str,
-        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept, but for those of handles.
         reason: String,
     },
     /// A value was put into bytes, but could not be read back on the other side.
@@ -42,7 +42,7 @@ pub enum ProcessError {
         what: Payload,
         /// The function that was to take it, or returned it.
         task: &'static str,
-        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept, but for those of handles.
         reason: String,
     },
     /// The system refused to start the process.

@@ -152,6 +152,8 @@ struct Receiving<'a> {
     handles: &'a mut Vec<Id>,
     /// Those that its value knows by another number: that, and their own.
     renamed: &'a [(Id, Id)],
+    /// As in [`Unsent`].
+    why: Option<Box<str>>,
 }
 
 /// Lists a handle that is being encoded, under the number in which it is owned; the number that travels. `None` outside
@@ -174,6 +176,22 @@ pub(crate) fn is_taken_over(owned: Id) -> bool {
     unsafe { &mut *list.as_ptr() }.take_over(transit::travelling(owned))
 }
 
+/// Keeps why a handle cannot be encoded, for postcard does not.
+#[cold]
+pub(crate) fn say_unsent(why: &dyn fmt::Display) {
+    let Some(list) = SENDING.get() else { return };
+    // SAFETY: as in `list`.
+    unsafe { &mut *list.as_ptr() }.why = Some(why.to_string().into());
+}
+
+/// Keeps why a handle cannot be decoded.
+#[cold]
+pub(crate) fn say_untaken(why: &dyn fmt::Display) {
+    let Some(receiving) = RECEIVING.get() else { return };
+    // SAFETY: as in `take`.
+    unsafe { &mut *receiving.as_ptr() }.why = Some(why.to_string().into());
+}
+
 /// Whether a handle may be encoded now.
 pub(crate) fn is_sending() -> bool {
     SENDING.get().is_some()
@@ -185,7 +203,7 @@ pub(crate) fn is_sending() -> bool {
 pub(crate) fn take(id: Id) -> Option<Id> {
     let receiving = RECEIVING.get()?;
     // SAFETY: `decode_as` is on this thread's stack, below this call, and uses it only afterwards.
-    let Receiving { handles, renamed } = unsafe { &mut *receiving.as_ptr() };
+    let Receiving { handles, renamed, .. } = unsafe { &mut *receiving.as_ptr() };
     let id = renamed.iter().find(|(name, _)| *name == id).map_or(id, |(_, id)| *id);
     let at = handles.iter().position(|listed| *listed == id)?;
     Some(handles.swap_remove(at))
@@ -210,6 +228,8 @@ pub(crate) struct Unsent {
     ids: Vec<Id>,
     /// How many are the message's own, the first ones: tokens were made for it, the others were taken over.
     own: usize,
+    /// Why a handle could not be encoded.
+    why: Option<Box<str>>,
 }
 
 impl Unsent {
@@ -297,9 +317,12 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
-impl From<postcard::Error> for CodecError {
-    fn from(error: postcard::Error) -> Self {
-        Self(error.to_string())
+impl CodecError {
+    /// What postcard says, or what a handle said, where postcard says only that somebody did.
+    #[cold]
+    fn of(error: &postcard::Error, why: Option<Box<str>>) -> Self {
+        let is_anybodys = matches!(error, postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom);
+        Self(why.filter(|_| is_anybodys).map_or_else(|| error.to_string(), String::from))
     }
 }
 
@@ -331,8 +354,8 @@ impl Packet {
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles))));
-        encoding::encode(value, Into(&mut self.bytes))?;
-        Ok(())
+        let encoded = encoding::encode(value, Into(&mut self.bytes));
+        encoded.map_err(|error| CodecError::of(&error, self.handles.why.take()))
     }
 
     /// After [`encode`](Self::encode): makes what moves in the value the packet's, for which `let_go` drops the value. What
@@ -365,13 +388,14 @@ const SHARED: &str = "a slice or a pipe's end in it cannot move, for it has anot
 /// Decodes a value, whose handles are this process's already: those that it takes leave the list.
 #[inline]
 pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<Id>) -> Result<T, CodecError> {
-    decode_as(bytes, Receiving { handles, renamed: &[] })
+    decode_as(bytes, Receiving { handles, renamed: &[], why: None })
 }
 
 #[inline]
 fn decode_as<T: DeserializeOwned>(bytes: &[u8], mut receiving: Receiving<'_>) -> Result<T, CodecError> {
     let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(&mut receiving).cast())));
-    let (value, rest) = decoding::decode(bytes)?;
+    let decoded = decoding::decode(bytes);
+    let (value, rest) = decoded.map_err(|error| CodecError::of(&error, receiving.why.take()))?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError(format!("{} bytes are left over", rest.len()))) }
 }
 
@@ -488,7 +512,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
             }
         }
     }
-    decode_as(value, Receiving { handles: &mut claimed.ids, renamed: &renamed })
+    decode_as(value, Receiving { handles: &mut claimed.ids, renamed: &renamed, why: None })
 }
 
 /// Whether there are handles in what [`Packet::send_to`] gave.

@@ -53,7 +53,7 @@ pub enum TaskError {
         what: Payload,
         /// The function that was to take it, or returned it.
         task: &'static str,
-        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept, but for those of handles.
         reason: String,
     },
     /// A value could not be put into bytes.
@@ -63,7 +63,7 @@ pub enum TaskError {
         what: Payload,
         /// The function that was to take it, or returned it.
         task: &'static str,
-        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept, but for those of handles.
         reason: String,
     },
     /// Its result has more bytes than a message may have.
@@ -234,7 +234,7 @@ pub enum PoolError {
     Encode {
         /// The function that was to take them.
         task: &'static str,
-        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept.
+        /// What was wrong. The words of a type's own code (`Error::custom`) are not kept, but for those of handles.
         reason: String,
     },
     /// A task's arguments have more bytes than a message may have.
