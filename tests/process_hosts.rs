@@ -110,7 +110,36 @@ fn put(queue: Queue<u32>) {
     queue.put(1).unwrap();
 }
 
-millpond::tasks![put, exits, stays, stays_below, add, tree, late, forever, deaf, signals, overflow, hybrid];
+fn queue() -> Queue<u32> {
+    Queue::bounded(1).unwrap()
+}
+
+/// Starts processes where it has nothing in common with its own parent, nor they with it.
+fn children_apart() -> u32 {
+    let killed = Process::spawn(forever, ()).unwrap();
+    killed.kill().unwrap();
+    assert!(killed.join().is_err());
+    let sum = Process::spawn(add, (1, 2)).unwrap().join().unwrap();
+    assert_eq!(millpond::ipc::stats().unwrap().members, 1, "their seats are given up here, and nowhere else");
+    sum
+}
+
+millpond::tasks![
+    put,
+    queue,
+    children_apart,
+    exits,
+    stays,
+    stays_below,
+    add,
+    tree,
+    late,
+    forever,
+    deaf,
+    signals,
+    overflow,
+    hybrid
+];
 
 // ── what hosts do ──────────────────────────────────────────────────────────────────
 
@@ -274,6 +303,7 @@ fn host(case: &str) {
         println!("{error}");
         return;
     }
+    let early = (case == "early-handle").then(|| Queue::<u32>::bounded(1).unwrap());
     process::init();
     println!("host {}", process::id());
     match case {
@@ -460,6 +490,23 @@ fn host(case: &str) {
             // SAFETY: waits for the copy.
             assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
             assert_eq!(ExitStatus::from_raw(status).code(), Some(0));
+            println!("fine");
+        }
+        "early-handle" => {
+            // Each child has made one too by now.
+            assert_eq!(three(), 3);
+            let refused = |error: ProcessError| {
+                let said = error.to_string();
+                assert!(said.contains("before `millpond::process::init()`"), "{said}");
+                println!("{said}");
+            };
+            refused(Process::spawn(put, (early.unwrap(),)).unwrap().join().unwrap_err());
+            refused(Process::spawn(queue, ()).unwrap().join().map(drop).unwrap_err());
+            let pool = ProcessPool::builder().workers(1).build().unwrap();
+            let error = pool.apply(put, (queue(),)).unwrap_err().to_string();
+            assert!(error.contains("before `millpond::process::init()`"), "{error}");
+            // What such a child shares with its own children is another memory.
+            assert_eq!(Process::spawn(children_apart, ()).unwrap().join().unwrap(), 3);
             println!("fine");
         }
         "deaf-child" => {
@@ -701,7 +748,7 @@ fn main() {
         return host(&case);
     }
     // Children of the checks themselves, if there are any, are hosts' children: this program has none.
-    let checks: [(&str, fn()); 25] = [
+    let checks: [(&str, fn()); 26] = [
         ("a_deaf_child_does_not_outlive_its_host", a_deaf_child_does_not_outlive_its_host),
         ("a_copy_of_a_host_keeps_no_child_alive", a_copy_of_a_host_keeps_no_child_alive),
         ("the_keeper_rests_beside_a_copy_of_its_host", || drop(fine("copy-stays"))),
@@ -723,6 +770,7 @@ fn main() {
         ("a_deleted_or_replaced_file_does_no_harm", a_deleted_or_replaced_file_does_no_harm),
         ("a_forked_host_starts_nothing", || drop(fine("forks"))),
         ("a_forked_host_hears_why_a_handle_does_not_travel", a_forked_host_hears_why_a_handle_does_not_travel),
+        ("a_handle_that_was_made_too_early_is_an_error_that_says_so", || drop(fine("early-handle"))),
         ("a_stack_overflow_says_so", a_stack_overflow_says_so),
         ("a_host_without_standard_streams_has_children", a_host_without_standard_streams_has_children_all_the_same),
         ("no_descriptor_becomes_a_standard_stream", || drop(fine("standard-streams-closed"))),

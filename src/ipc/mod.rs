@@ -9,6 +9,9 @@
 //! containers do elsewhere: it counts as memory of the processes. A process that was killed holds nothing afterwards: its locks tell the
 //! next one, its permits and its memory come back, the other end of its pipe is told.
 //!
+//! In a program that starts processes, nothing here is made before [`process::init`](crate::process::init): a child that had memory
+//! of its own by then could not join its parent's.
+//!
 //! A process made by a bare `fork` is not one of them. There whatever can fail here is an error, and dropping a handle, or
 //! the guard of a lock that was held, does nothing. A slice is empty there. What cannot fail otherwise, such as [`Event::set`],
 //! is done to what the parent has.

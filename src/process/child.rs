@@ -88,12 +88,13 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
     let (memory, reports) = if seated { (descriptors.next(), descriptors.next()) } else { (None, None) };
     let given: Vec<OwnedFd> = descriptors.collect();
     let identity = registry::identity();
+    let mut apart = None;
     if let (Some(memory), Seat::Taken(member)) = (memory, Seat::from_numbers(theirs.child))
         && let Seat::Taken(parent) = Seat::from_numbers(theirs.parent)
         && difference(identity, theirs.identity).is_none()
     {
-        // Without it handles cannot be decoded, which is said then.
-        let _ = shm::attach(memory, member, parent.index);
+        // Without it no handle can be decoded or passed on, which is said then.
+        apart = shm::attach(memory, member, parent.index).err();
     }
     let ours = Greeting { identity, pid: std::process::id(), child: theirs.child, parent: theirs.parent };
     let answered = channel::send_all(&socket, &ours.to_bytes());
@@ -104,7 +105,9 @@ fn serve(socket: OwnedFd, lifeline: Option<OwnedFd>, serve_pool: ServePool) -> !
     drop(inbox);
     let Some(job) = Job::from_bytes(&content) else { std::process::exit(NO_HANDSHAKE) };
     set_comm(job.comm);
-    let to_parent = Seat::from_numbers(theirs.parent);
+    let to_parent = apart.as_ref().map_or_else(|| Seat::from_numbers(theirs.parent), Seat::apart);
+    // Members of another memory are none of the parent's business: this process is the root of that.
+    let reports = reports.filter(|_| apart.is_none());
     if kind == Kind::Serve {
         let me = ME.get_or_init(|| Me { name: job.name.to_owned(), socket, reports, _lifeline: lifeline });
         if cfg!(panic = "abort") {

@@ -25,9 +25,13 @@ pub(super) fn pass_on(packet: Packet, to: &Seat, note: &mut Note<'_>) -> Result<
         Seat::Taken(member) => *member,
         // No handle, so it goes to nobody.
         Seat::None(_) if packet.handles.ids().is_empty() => Member { index: 0, generation: 0 },
-        Seat::None(reason) => return Err(format!("a handle in it cannot travel: {reason}")),
+        Seat::None(reason) => return Err(stays(reason)),
     };
     packet.send_to(to, note).map_err(|error| error.to_string())
+}
+
+fn stays(reason: &str) -> String {
+    format!("a handle in it cannot travel: {reason}")
 }
 
 /// What a process that died was sent, for another one, from which this process keeps them: `objects` are those that the handles in it
@@ -39,6 +43,14 @@ pub(super) fn pass_on_again(bytes: &[u8], objects: &[Hold]) -> Result<Vec<u8>, s
 /// The value of bytes that another process sent; all of them.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     message::decode(bytes).map_err(|error| error.to_string())
+}
+
+/// The same of what the process in that seat sent. Without a seat its handles are numbers of another memory.
+pub(super) fn decode_from<T: DeserializeOwned>(bytes: &[u8], from: &Seat) -> Result<T, String> {
+    match from {
+        Seat::None(reason) if message::has_handles(bytes) => Err(stays(reason)),
+        _ => decode(bytes),
+    }
 }
 
 /// A value that arrived and was not asked for yet. The handles in it are released if nobody asks.

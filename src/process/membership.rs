@@ -29,6 +29,15 @@ impl Seat {
         shm::here().map_or_else(|error| Self::None(error.to_string()), |here| Self::Taken(here.member()))
     }
 
+    /// The parent's, in a child that could not join its memory.
+    pub(super) fn apart(error: &shm::ShmError) -> Self {
+        let advice = match error {
+            shm::ShmError::AlreadyAMember => ": make no queue, lock, pipe or slice before `millpond::process::init()`",
+            _ => "",
+        };
+        Self::None(format!("the child could not join its parent's memory, for {error}{advice}"))
+    }
+
     pub(super) fn from_numbers((index, generation): (u32, u32)) -> Self {
         match index.try_into() {
             Ok(index) => Self::Taken(Member { index, generation }),

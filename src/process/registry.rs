@@ -146,7 +146,7 @@ where
     F: Task<A>,
     A: Serialize + DeserializeOwned,
 {
-    let arguments: A = match codec::decode(arguments) {
+    let arguments: A = match codec::decode_from(arguments, to) {
         Ok(arguments) => arguments,
         Err(reason) => return Ran::Undecodable(reason),
     };
@@ -170,7 +170,7 @@ where
     F: Task<A>,
     A: Serialize + DeserializeOwned,
 {
-    let arguments: Vec<A> = match codec::decode(arguments) {
+    let arguments: Vec<A> = match codec::decode_from(arguments, to) {
         Ok(arguments) => arguments,
         Err(reason) => return Ran::Undecodable(reason),
     };
