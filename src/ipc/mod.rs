@@ -4,6 +4,9 @@
 //! travels: as an argument of a process, and through queues and pipes. A queue, a lock and their like can be cloned, and
 //! live until the last handle anywhere is gone. A [`PipeEnd`] and a [`SharedSlice`] have one owner, and move.
 //!
+//! Values travel in postcard's format, which does not describe itself: what is read must be what was written, field by field. So
+//! serde's untagged and internally tagged enums, `flatten` and `skip_serializing_if` cannot travel.
+//!
 //! Nothing has a name in the file system: all of it lies in one piece of memory that the processes of one tree have in
 //! common, and which goes with the last of them. It needs no `/dev/shm`, nor does the size of one matter, as small ones in
 //! containers do elsewhere: it counts as memory of the processes. A process that was killed holds nothing afterwards: its locks tell the

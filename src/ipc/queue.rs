@@ -24,7 +24,7 @@ use crate::shm::{self, Here, ShmError};
 /// A queue of many producers and many consumers, in any processes and threads: first in, first out.
 ///
 /// Cloning it, or sending it to another process, gives another handle to the same queue. Values are whatever serde can
-/// carry; those that encode to some hundred bytes or less travel in the queue itself, larger ones in a block of shared
+/// carry in a [format that does not describe itself](super); those that encode to some hundred bytes or less travel in the queue itself, larger ones in a block of shared
 /// memory each. Handles of this module travel inside values. (A queue that lies in itself keeps itself, as an `Arc` in itself
 /// does: what it takes of the shared memory comes back when the last process of the tree ends.)
 ///
@@ -148,7 +148,7 @@ impl<T> Queue<T> {
         Ok(Self::of(Inner::new(hold, None)))
     }
 
-    /// Values that wait to be got: exact while nobody is at it. Zero once this process is no member.
+    /// Values that wait to be got: exact while nobody is at it. In a process made by a bare `fork` it is what its original has.
     #[must_use]
     pub fn len(&self) -> usize {
         match self.inner.count {
@@ -213,6 +213,8 @@ impl<T: Serialize> Queue<T> {
     /// A value with a [`SharedSlice`](super::SharedSlice) or a [`PipeEnd`](super::PipeEnd) in it is dropped before it is put, as these
     /// move: where its drop waits for whoever gets it, it waits for ever. Others are dropped afterwards.
     ///
+    /// A value that is not put, whatever the error, is dropped: a pipe's end in it is closed, a slice in it is gone.
+    ///
     /// # Errors
     /// [`Closed`](QueueError::Closed), [`Encode`](QueueError::Encode), [`Memory`](QueueError::Memory).
     #[inline]
@@ -220,7 +222,7 @@ impl<T: Serialize> Queue<T> {
         self.put_until(value, None)
     }
 
-    /// Puts a value at the end if there is a place at this moment.
+    /// Puts a value at the end if there is a place at this moment. One that is not put is dropped, as in [`put`](Self::put).
     ///
     /// # Errors
     /// [`Full`](QueueError::Full), and those of [`put`](Self::put).
@@ -237,7 +239,7 @@ impl<T: Serialize> Queue<T> {
         self.inner.send(here, &mut ready)
     }
 
-    /// Puts a value at the end, waiting for a place for some time.
+    /// Puts a value at the end, waiting for a place for some time. One that is not put is dropped, as in [`put`](Self::put).
     ///
     /// # Errors
     /// [`TimedOut`](QueueError::TimedOut), and those of [`put`](Self::put).

@@ -52,7 +52,8 @@ pub enum ProcessError {
         /// What the system says.
         source: io::Error,
     },
-    /// This process was forked, without becoming another program, from one that starts processes: it can't start any.
+    /// This process was forked, without becoming another program, from one that starts processes: it can't start any, nor wait for
+    /// those of its original.
     Forked,
     /// The child ended before it said that it is ready.
     DiedInHandshake {
@@ -169,8 +170,8 @@ impl fmt::Display for ProcessError {
             Self::Spawn { step, source } => write!(f, "no process was started: {step}: {source}"),
             Self::Forked => write!(
                 f,
-                "no process was started: this one was forked from a process that starts others, and has none of its \
-                 threads; start processes before `fork`, or from the process that forked"
+                "this process was forked from one that starts others, and has none of its threads, so it starts none and waits \
+                 for none: start and join processes in the one that forked"
             ),
             Self::DiedInHandshake { pid, signal, code } => {
                 write!(f, "process {pid} ")?;

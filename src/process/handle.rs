@@ -229,7 +229,8 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
     ///
     /// # Errors
     /// The function panicked, the process was killed or called `exit`, the arguments or the value could not travel, the
-    /// child never was ready, or the value was taken by an earlier `join`.
+    /// child never was ready, or the value was taken by an earlier `join`; or this process was forked from the one that started
+    /// it while it ran ([`Forked`](ProcessError::Forked)).
     pub fn join(&self) -> Result<R, ProcessError> {
         match self.wait(None)? {
             Some(state) => self.value(Ending::take(state)),

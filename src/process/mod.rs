@@ -22,8 +22,9 @@
 //! ```
 //!
 //! A child is the same program, started again, so it shares nothing with its parent but what it is given: arguments
-//! and the value travel by serde. Its standard input is empty, its standard output and error are the parent's, its
-//! arguments and environment a copy. It leads a process group of its own.
+//! and the value travel by serde, in postcard's format. That does not describe itself, so serde's untagged and internally
+//! tagged enums, `flatten` and `skip_serializing_if` cannot travel. Its standard input is empty, its standard output and
+//! error are the parent's, its arguments and environment a copy. It leads a process group of its own.
 //!
 //! # Who ends when
 //! - When a process ends, whatever way, its children end with it, theirs too, and so on: within a second, busy or not.
@@ -39,7 +40,9 @@
 //!   time limit, may fail there with `EINTR`.
 //! - The host program may ignore `SIGCHLD`, handle it, or reap with `waitpid(-1)`: children are watched by descriptors.
 //!
-//! In a process forked from the program without becoming another program, starting a child is an error.
+//! In a process forked from the program without becoming another program, starting a child is an error if the program had
+//! started one before, and so is waiting for one of the program's. If it had not, the copy starts children as any program does;
+//! but where there was something of [`ipc`](crate::ipc) already, none can travel to them.
 
 mod attend;
 mod birth;

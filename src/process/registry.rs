@@ -23,7 +23,8 @@ pub static TASKS: [Entry];
 pub static ENTRANCES: [&'static str];
 
 /// A function that can run in a child: one that takes `Args`, a tuple of up to twelve values that serde can carry, and
-/// returns another.
+/// returns another. Not what needs a format that describes itself: untagged and internally tagged enums, `flatten`,
+/// `skip_serializing_if`.
 ///
 /// Implemented for functions and for closures that capture nothing. To be found in a child a function has to be listed
 /// in [`tasks!`](crate::tasks).
