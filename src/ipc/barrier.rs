@@ -169,7 +169,7 @@ impl<'de> Deserialize<'de> for Barrier {
         // SAFETY: made with such a body; it is made of atomics, and the hold keeps it.
         let parties = unsafe { hold.body().cast::<Parties>().as_ref() }.parties();
         if !(1..=Parties::MOST).contains(&parties) {
-            return Err(serde::de::Error::custom(shm::ShmError::Damaged));
+            return Err(handle::untaken(shm::ShmError::Damaged));
         }
         Ok(Self::of(hold, parties))
     }

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::time::Instant;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::codec::{self, Unsendable};
@@ -342,7 +342,7 @@ impl<S, R> Serialize for PipeEnd<S, R> {
 impl<'de, S, R> Deserialize<'de> for PipeEnd<S, R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let end = handle::taken(deserializer)?;
-        let here = shm::here().map_err(D::Error::custom)?;
+        let here = shm::here().map_err(handle::untaken)?;
         let shape = match end.kind() {
             IdKind::End(0) => Shape::of::<(S, R)>(Kind::Pipe),
             _ => Shape::of::<(R, S)>(Kind::Pipe),
@@ -354,7 +354,7 @@ impl<'de, S, R> Deserialize<'de> for PipeEnd<S, R> {
         let found = found.and_then(|hold| count_of(&hold, 2).map(|count| (hold, count)));
         found.map(|(hold, count)| Self::new(hold, end, count)).map_err(|error| {
             free::release(here.segment, here.me(), end);
-            D::Error::custom(error)
+            handle::untaken(error)
         })
     }
 }

@@ -24,8 +24,8 @@ use crate::shm::{self, Here, ShmError};
 /// A queue of many producers and many consumers, in any processes and threads: first in, first out.
 ///
 /// Cloning it, or sending it to another process, gives another handle to the same queue. Values are whatever serde can
-/// carry in a [format that does not describe itself](super); those that encode to some hundred bytes or less travel in the queue itself, larger ones in a block of shared
-/// memory each. Handles of this module travel inside values. (A queue that lies in itself keeps itself, as an `Arc` in itself
+/// carry in a [format that does not describe itself](super); those that encode to some hundred bytes or less travel in the queue
+/// itself, larger ones in a block of shared memory each. Handles of this module travel inside values. (A queue that lies in itself keeps itself, as an `Arc` in itself
 /// does: what it takes of the shared memory comes back when the last process of the tree ends.)
 ///
 /// Whoever is killed while it puts or gets harms nobody: every value whose `put` had returned is got once, except the one

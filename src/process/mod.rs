@@ -87,7 +87,8 @@ static INITIALIZED: AtomicBool = AtomicBool::new(false);
 /// In the program that a person starts it returns at once. In a child it runs the child's function, and never returns:
 /// what stands before it in `main` is run by every child too. A second call does nothing, in a child neither: a function
 /// that runs there may call it. What [`ipc`](crate::ipc) has to offer is made behind it: a child that made a queue, a lock, a
-/// pipe or a slice before can neither take nor return any, which is an error that says so. Test binaries use [`test_support!`](crate::test_support) instead.
+/// pipe or a slice before can neither take nor return any, which is an error that says so. Test binaries use
+/// [`test_support!`](crate::test_support) instead.
 pub fn init() {
     // Relaxed: says only that this line was reached. Before serving, for a child may start children too.
     INITIALIZED.store(true, Ordering::Relaxed);
