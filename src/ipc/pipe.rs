@@ -183,7 +183,8 @@ impl<S: Serialize, R> PipeEnd<S, R> {
     /// Sends a message, waiting for room. One with something in it that moves is dropped before it is sent, as by
     /// [`Queue::put`](super::Queue::put).
     ///
-    /// What the other end has not received when it goes is dropped: an end of another pipe in it is closed.
+    /// A message that is not sent, whatever the error, is dropped; so is what the other end has not received when it goes. An end of
+    /// another pipe in it is closed then.
     ///
     /// An end of this same pipe in a message is an error, [`Encode`](PipeError::Encode), and closed, for nobody else could
     /// receive it. (One that lies in another pipe, whose last end lies in this one, keeps both, as a queue that lies in itself
