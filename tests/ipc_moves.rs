@@ -404,3 +404,45 @@ fn what_lies_in_a_pipe_goes_with_the_end_that_was_to_receive_it() {
         assert_eq!(tx.send((pipe().unwrap().0, slice())), Err(PipeError::Disconnected));
     }
 }
+
+/// The end of a pipe that is like it.
+#[derive(Serialize, Deserialize)]
+struct Link(PipeEnd<Link, Link>);
+
+fn keeps_a_link(end: Link, ready: Event) {
+    ready.set();
+    std::thread::sleep(10 * HANG);
+    drop(end);
+}
+
+millpond::tasks![keeps_a_link];
+
+/// An end lies in a pipe, whose end lies in a pipe, and so on: as deep as stacks are not.
+#[test]
+fn a_long_chain_of_pipes_goes_with_its_last_end() {
+    let _alone = alone();
+    let audit = Audit::now();
+    for is_killed in [false, true] {
+        let (first, mut last) = pipe::<Link, Link>().unwrap();
+        let mut senders = vec![first];
+        for _ in 0..1500 {
+            let (mut sender, next) = pipe().unwrap();
+            sender.send(Link(last)).unwrap();
+            senders.push(sender);
+            last = next;
+        }
+        if is_killed {
+            let ready = Event::new().unwrap();
+            let child = Process::spawn(keeps_a_link, (Link(last), ready.clone())).unwrap();
+            assert!(ready.wait_timeout(HANG).unwrap());
+            assert!(senders.iter().all(|sender| !sender.is_disconnected()));
+            child.kill().unwrap();
+            // The keeper sees to what is left.
+            assert!(child.join_timeout(HANG).is_err());
+        } else {
+            drop(last);
+        }
+        assert!(senders.iter().all(PipeEnd::is_disconnected), "killed: {is_killed}");
+    }
+    audit.expect_unchanged();
+}

@@ -190,7 +190,9 @@ mod tests {
             if starts {
                 shm::started(member, 1);
             }
-            let _bytes = message::encode(barrier.clone()).unwrap().send_to(member, |_| true).unwrap();
+            for _ in 0..2 {
+                let _bytes = message::encode(barrier.clone()).unwrap().send_to(member, |_| true).unwrap();
+            }
             shm::member_died(member);
             assert_eq!(barrier.is_broken(), starts);
         }

@@ -72,18 +72,19 @@ impl Supervisor {
         let legacy = Legacy { lifeline: self.lifeline.as_fd(), reports: self.reports.as_fd() };
         let mut charge = birth.start(task, &self.program, legacy)?;
         // First the root knows whose death to watch; only then can the child reach what is shared.
-        if let Some(member) = birth.membership.member() {
-            // Before anybody can hear of its end.
-            shm::started(member, charge.pid());
-        }
-        if let Some(member) = birth.membership.member()
+        let member = birth.membership.member();
+        // Before anybody can hear of its end.
+        member.into_iter().for_each(|member| shm::started(member, charge.pid()));
+        let never_started = || member.into_iter().for_each(|member| shm::started(member, 0));
+        if let Some(member) = member
             && !self.is_root
             && let Err(error) = membership::report(&self.reports, member, Some((charge.pid(), charge.pidfd())))
         {
+            never_started();
             charge.abandon();
             return Err(ProcessError::Spawn { step: "telling the first of all parents", source: error.into() });
         }
-        charge.member = birth.membership.member();
+        charge.member = member;
         let (pid, record) = (charge.pid(), Arc::clone(charge.record()));
         self.living().push(Arc::clone(&record));
         let number = {
@@ -93,6 +94,7 @@ impl Supervisor {
         };
         if let Err((charge, error)) = self.take(charge, number) {
             self.living().retain(|other| !Arc::ptr_eq(other, &record));
+            never_started();
             charge.abandon();
             return Err(error);
         }

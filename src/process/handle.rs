@@ -261,10 +261,8 @@ impl<R: serde::de::DeserializeOwned> Process<R> {
                 let has_handles = value.has_handles();
                 match value.decode() {
                     Ok(value) => return Ok(value),
-                    // It died while it passed them on.
-                    Err(_) if has_handles && (signal.is_some() || code.is_some_and(|code| code != 0)) => {
-                        ProcessError::Died { pid, signal, code }
-                    }
+                    // It died while it passed them on, as far as anybody knows.
+                    Err(_) if has_handles && code != Some(0) => ProcessError::Died { pid, signal, code },
                     Err(reason) => ProcessError::Decode { what: Payload::Result, task, reason },
                 }
             }

@@ -174,15 +174,17 @@ pub(super) fn sweep(segment: &Segment, dead: Member, id: Id, kind: Kind, unread:
 }
 
 /// After a death: a reference to this object that was the dead one's, or on its way to it, is about to go. Whoever had it was as good
-/// as a party of a barrier, unless it was never started.
+/// as a party of a barrier, unless it was never started: it gets a mark, which goes as any other of a dead one's, and once.
 pub(super) fn lose(segment: &Segment, dead: Member, id: Id) {
     let Some(entry) = id.class().and_then(|class| segment.entry(class, id.index())) else { return };
     if Word::load(&entry.word).is_shared(id.generation())
         && kind(&entry.content) == Kind::Barrier
         && members::has_started(segment, dead)
-        && let Some(parties) = body::<Parties>(segment, id)
+        && let Some(head) = head(segment, id)
     {
-        parties.sweep(dead.index);
+        head.set(dead.index);
+        // O1: stamped after the mark.
+        Word::stamp(&entry.word, id.generation());
     }
 }
 

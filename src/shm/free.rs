@@ -1,7 +1,8 @@
 //! Freeing goes round: an object's last mark goes, so it is emptied; what lies in it are handles; a handle may be an
 //! object's last. All of that round is here. What is below gives the handles that it finds to whoever empties it.
 
-use core::cell::Cell;
+use core::cell::RefCell;
+use core::mem::ManuallyDrop;
 
 use super::block::{NOBODY, Owner, State, Word};
 use super::id::{Id, Kind as IdKind};
@@ -13,31 +14,53 @@ use super::transit::{self, header};
 use super::{bodies, ends, step, store};
 use crate::primitive::{AtomicU64, Ordering};
 
-/// Releases a handle that this process owns: what it stands for goes with it, if it was the last.
+std::thread_local! {
+    /// While a handle is released: those that were met meanwhile. Messages lie in queues in messages, as deep as anybody likes, and
+    /// stacks are small. (What is not to be dropped is there until the thread is gone.)
+    static LATER: RefCell<ManuallyDrop<Option<Vec<Id>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+/// Releases a handle that this process owns: what it stands for goes with it, if it was the last. One that was met while another
+/// is released is done after that.
 pub(crate) fn release(segment: &Segment, me: Owner, id: Id) {
+    /// Also where somebody panics.
+    struct First;
+
+    impl Drop for First {
+        fn drop(&mut self) {
+            drop(LATER.with_borrow_mut(|later| later.take()));
+        }
+    }
+
+    let first = LATER.with_borrow_mut(|later| match &mut **later {
+        Some(later) => {
+            later.push(id);
+            None
+        }
+        none => {
+            *none = Some(Vec::new());
+            Some(First)
+        }
+    });
+    if let Some(_first) = first {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            release_one(segment, me, id);
+            next = LATER.with_borrow_mut(|later| later.as_mut().and_then(Vec::pop));
+        }
+    }
+}
+
+fn release_one(segment: &Segment, me: Owner, id: Id) {
     let Some(header) = header(segment, id) else { return };
     if Word::load(header) != Word::owned(me, id.generation()) {
         return;
     }
-    let depth = DEPTH.get();
-    if depth > DEEPEST {
-        return;
-    }
-    DEPTH.set(depth + 1);
     match id.kind() {
         IdKind::Block => dismantle(segment, me, id),
         IdKind::Token => free_token(segment, me, id),
         IdKind::End(_) => close_end(segment, me, id),
     }
-    DEPTH.set(depth);
-}
-
-/// Messages in queues in messages: deeper than this is left where it is, rather than that the stack ends. It goes with
-/// this process.
-const DEEPEST: u32 = 200;
-
-std::thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Releases a handle that is still on its way to nobody in particular: its message goes unread.
