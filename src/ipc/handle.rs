@@ -18,13 +18,13 @@ const ELSEWHERE: &str =
 
 /// Why a handle is not encoded. Its words are kept where it was to travel.
 fn unsent<E: serde::ser::Error>(why: impl Display) -> E {
-    message::say_unsent(&why);
+    message::say_why(&why);
     E::custom(why)
 }
 
 /// Why a handle is not decoded. Its words are kept where it travelled.
 pub(super) fn untaken<E: serde::de::Error>(why: impl Display) -> E {
-    message::say_untaken(&why);
+    message::say_why(&why);
     E::custom(why)
 }
 

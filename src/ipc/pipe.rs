@@ -240,13 +240,11 @@ impl<S: Serialize, R> PipeEnd<S, R> {
 
     #[inline]
     fn try_ready(&self, ready: &mut Ready) -> Result<(), PipeError> {
-        if self.is_disconnected() {
-            return Err(PipeError::Disconnected);
-        }
+        let other = self.hold.head().map(|head| &head.ends[1 - self.side]);
+        let Some(other) = other.filter(|other| !ends::is_closed(other)) else { return Err(PipeError::Disconnected) };
         let sent = self.lane(self.side).send(ready);
         sent.map_err(|error| PipeError::from_lane(error, PipeError::Full, PipeError::Disconnected))?;
-        let Some(head) = self.hold.head() else { return Ok(()) };
-        if ends::was_closed(&head.ends[1 - self.side]) {
+        if ends::was_closed(other) {
             free::discard(self.hold.here.segment, self.hold.here.me(), self.hold.id, 1 - self.side);
         }
         Ok(())

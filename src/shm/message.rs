@@ -5,7 +5,7 @@
 //! passed on by one step of its header; a handle that arrives is claimed by one step. A handle that nobody claims is
 //! released with the message.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -142,6 +142,9 @@ std::thread_local! {
     static SENDING: Cell<Option<NonNull<Unsent>>> = const { Cell::new(None) };
     /// The list of the message whose value this thread drops.
     static TAKING_OVER: Cell<Option<NonNull<Unsent>>> = const { Cell::new(None) };
+    /// Whether a handle of the message at hand has said why it does not travel, and what the last of them said.
+    static HAS_SAID: Cell<bool> = const { Cell::new(false) };
+    static WHY: RefCell<String> = const { RefCell::new(String::new()) };
     /// What the message that this thread decodes has.
     static RECEIVING: Cell<Option<NonNull<Receiving<'static>>>> = const { Cell::new(None) };
 }
@@ -152,8 +155,6 @@ struct Receiving<'a> {
     handles: &'a mut Vec<Id>,
     /// Those that its value knows by another number: that, and their own.
     renamed: &'a [(Id, Id)],
-    /// As in [`Unsent`].
-    why: Option<Box<str>>,
 }
 
 /// Lists a handle that is being encoded, under the number in which it is owned; the number that travels. `None` outside
@@ -176,20 +177,20 @@ pub(crate) fn is_taken_over(owned: Id) -> bool {
     unsafe { &mut *list.as_ptr() }.take_over(transit::travelling(owned))
 }
 
-/// Keeps why a handle cannot be encoded, for postcard does not.
+/// Keeps why a handle of the message at hand does not travel, for postcard does not.
 #[cold]
-pub(crate) fn say_unsent(why: &dyn fmt::Display) {
-    let Some(list) = SENDING.get() else { return };
-    // SAFETY: as in `list`.
-    unsafe { &mut *list.as_ptr() }.why = Some(why.to_string().into());
+pub(crate) fn say_why(why: &dyn fmt::Display) {
+    if is_sending() || is_receiving() {
+        // Where the thread is about to be gone it is not said.
+        let said = WHY.try_with(|said| *said.borrow_mut() = why.to_string());
+        HAS_SAID.set(said.is_ok());
+    }
 }
 
-/// Keeps why a handle cannot be decoded.
+/// What a handle said of the message at hand, if any has.
 #[cold]
-pub(crate) fn say_untaken(why: &dyn fmt::Display) {
-    let Some(receiving) = RECEIVING.get() else { return };
-    // SAFETY: as in `take`.
-    unsafe { &mut *receiving.as_ptr() }.why = Some(why.to_string().into());
+fn why() -> Option<String> {
+    HAS_SAID.replace(false).then(|| WHY.take())
 }
 
 /// Whether a handle may be encoded now.
@@ -203,7 +204,7 @@ pub(crate) fn is_sending() -> bool {
 pub(crate) fn take(id: Id) -> Option<Id> {
     let receiving = RECEIVING.get()?;
     // SAFETY: `decode_as` is on this thread's stack, below this call, and uses it only afterwards.
-    let Receiving { handles, renamed, .. } = unsafe { &mut *receiving.as_ptr() };
+    let Receiving { handles, renamed } = unsafe { &mut *receiving.as_ptr() };
     let id = renamed.iter().find(|(name, _)| *name == id).map_or(id, |(_, id)| *id);
     let at = handles.iter().position(|listed| *listed == id)?;
     Some(handles.swap_remove(at))
@@ -228,8 +229,6 @@ pub(crate) struct Unsent {
     ids: Vec<Id>,
     /// How many are the message's own, the first ones: tokens were made for it, the others were taken over.
     own: usize,
-    /// Why a handle could not be encoded.
-    why: Option<Box<str>>,
 }
 
 impl Unsent {
@@ -320,9 +319,9 @@ impl std::error::Error for CodecError {}
 impl CodecError {
     /// What postcard says, or what a handle said, where postcard says only that somebody did.
     #[cold]
-    fn of(error: &postcard::Error, why: Option<Box<str>>) -> Self {
+    fn of(error: &postcard::Error) -> Self {
         let is_anybodys = matches!(error, postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom);
-        Self(why.filter(|_| is_anybodys).map_or_else(|| error.to_string(), String::from))
+        Self(why().filter(|_| is_anybodys).unwrap_or_else(|| error.to_string()))
     }
 }
 
@@ -354,8 +353,8 @@ impl Packet {
     #[inline]
     pub(crate) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CodecError> {
         let _restore = Restore(&SENDING, SENDING.replace(Some(NonNull::from(&mut self.handles))));
-        let encoded = encoding::encode(value, Into(&mut self.bytes));
-        encoded.map_err(|error| CodecError::of(&error, self.handles.why.take()))
+        HAS_SAID.set(false);
+        encoding::encode(value, Into(&mut self.bytes)).map_err(|error| CodecError::of(&error))
     }
 
     /// After [`encode`](Self::encode): makes what moves in the value the packet's, for which `let_go` drops the value. What
@@ -388,14 +387,14 @@ const SHARED: &str = "a slice or a pipe's end in it cannot move, for it has anot
 /// Decodes a value, whose handles are this process's already: those that it takes leave the list.
 #[inline]
 pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<Id>) -> Result<T, CodecError> {
-    decode_as(bytes, Receiving { handles, renamed: &[], why: None })
+    decode_as(bytes, Receiving { handles, renamed: &[] })
 }
 
 #[inline]
 fn decode_as<T: DeserializeOwned>(bytes: &[u8], mut receiving: Receiving<'_>) -> Result<T, CodecError> {
     let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(&mut receiving).cast())));
-    let decoded = decoding::decode(bytes);
-    let (value, rest) = decoded.map_err(|error| CodecError::of(&error, receiving.why.take()))?;
+    HAS_SAID.set(false);
+    let (value, rest) = decoding::decode(bytes).map_err(|error| CodecError::of(&error))?;
     if rest.is_empty() { Ok(value) } else { Err(CodecError(format!("{} bytes are left over", rest.len()))) }
 }
 
@@ -512,7 +511,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
             }
         }
     }
-    decode_as(value, Receiving { handles: &mut claimed.ids, renamed: &renamed, why: None })
+    decode_as(value, Receiving { handles: &mut claimed.ids, renamed: &renamed })
 }
 
 /// Whether there are handles in what [`Packet::send_to`] gave.
