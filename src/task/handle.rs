@@ -281,7 +281,8 @@ impl<R> TaskHandle<R> {
         looked.is_some_and(|looked| looked.is_err() || self.is_done())
     }
 
-    fn is_done(&self) -> bool {
+    /// The same, as far as is known here: without looking for it.
+    pub(crate) fn is_done(&self) -> bool {
         self.core().state.outcome().is_some()
     }
 

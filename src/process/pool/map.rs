@@ -91,7 +91,7 @@ fn gather<R: serde::de::DeserializeOwned>(
 ) -> Result<(), TaskError> {
     let mut short = false;
     for (n, handle) in handles.iter().enumerate() {
-        if !handle.is_finished() {
+        if !handle.is_done() {
             let started = Instant::now();
             // Many short tasks: one wake-up for many of them.
             if short {
