@@ -317,6 +317,11 @@ impl fmt::Display for CodecError {
 impl std::error::Error for CodecError {}
 
 impl CodecError {
+    #[cold]
+    fn left_over(bytes: usize) -> Self {
+        Self(format!("{bytes} bytes are left over"))
+    }
+
     /// What postcard says, or what a handle said, where postcard says only that somebody did.
     #[cold]
     fn of(error: &postcard::Error) -> Self {
@@ -394,8 +399,11 @@ pub(crate) fn decode_with<T: DeserializeOwned>(bytes: &[u8], handles: &mut Vec<I
 fn decode_as<T: DeserializeOwned>(bytes: &[u8], mut receiving: Receiving<'_>) -> Result<T, CodecError> {
     let _restore = Restore(&RECEIVING, RECEIVING.replace(Some(NonNull::from(&mut receiving).cast())));
     HAS_SAID.set(false);
-    let (value, rest) = decoding::decode(bytes).map_err(|error| CodecError::of(&error))?;
-    if rest.is_empty() { Ok(value) } else { Err(CodecError(format!("{} bytes are left over", rest.len()))) }
+    match decoding::decode(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(CodecError::left_over(rest.len())),
+        Err(error) => Err(CodecError::of(&error)),
+    }
 }
 
 /// Bytes before the handles of a packet that travels by itself: their number.
